@@ -1,0 +1,1 @@
+"""Running a fleet: its specification, live progress, audit and report."""

@@ -1,0 +1,35 @@
+#!/usr/bin/env bash
+# Installs the peers that the tests in this folder talk to, when they are not there yet.
+# Debian and Ubuntu; elsewhere install Java 17, Maven and libcoap's example programs by hand.
+set -eu
+
+missing=""
+command -v javac >/dev/null || missing="$missing openjdk-17-jdk-headless"
+command -v mvn >/dev/null || missing="$missing maven"
+if ! command -v coap-server-notls >/dev/null || ! command -v coap-client-notls >/dev/null; then
+  missing="$missing libcoap3-bin"
+fi
+[ -n "$missing" ] || exit 0
+
+if ! command -v apt-get >/dev/null; then
+  echo "interop needs$missing (Debian names), and there is no apt-get to install them with" >&2
+  exit 1
+fi
+as_root=""
+if [ "$(id -u)" -ne 0 ]; then
+  as_root="sudo"
+  command -v sudo >/dev/null || { echo "installing$missing needs root or sudo" >&2; exit 1; }
+fi
+
+log="$(mktemp)"
+trap 'rm -f "$log"' EXIT
+quietly() {
+  if ! $as_root env DEBIAN_FRONTEND=noninteractive "$@" >"$log" 2>&1; then
+    cat "$log" >&2
+    echo "failed: $*" >&2
+    exit 1
+  fi
+}
+quietly apt-get update -q
+# shellcheck disable=SC2086  # a list of package names
+quietly apt-get install -q -y --no-install-recommends $missing

@@ -16,7 +16,7 @@ from dataclasses import dataclass
 from firmware_images.keys import KeyType
 from firmware_images.mcuboot.version import Version
 
-__all__ = ["Flag", "Header", "Tlv", "tlv_name", "trailer_size"]
+__all__ = ["Flag", "Header", "Tlv", "flag_names", "tlv_name", "trailer_size"]
 
 IMAGE_MAGIC = 0x96F3_B83D
 HEADER_SIZE = 32
@@ -88,6 +88,13 @@ ENCRYPTION_TLVS = frozenset(
 )
 
 _VENDOR_LOW_BYTES = range(0xA0, 0xFF)
+
+
+def flag_names(flags: int) -> str:
+    """The set bits by name, nameless ones together in hexadecimal; empty if none is set."""
+    names = [flag.name or "" for flag in Flag if flag & flags]
+    rest = flags & ~sum(Flag)
+    return " ".join([*names, f"0x{rest:x}"] if rest else names)
 
 
 def tlv_name(kind: int) -> str:

@@ -21,6 +21,7 @@ from firmware_images.mcuboot.format import (
     Flag,
     Header,
     Tlv,
+    flag_names,
     tlv_name,
 )
 from firmware_images.mcuboot.layout import (
@@ -110,11 +111,13 @@ def _check_flags(header: Header) -> None:
     """Check 3."""
     flags = header.flags
     if flags & _ENCRYPTED:
-        raise ImageRefused(Reason.ENCRYPTED, f"flags {_names(flags & _ENCRYPTED)}")
+        raise ImageRefused(Reason.ENCRYPTED, f"flags {flag_names(flags & _ENCRYPTED)}")
     if flags & _COMPRESSED:
-        raise ImageRefused(Reason.COMPRESSED, f"flags {_names(flags & _COMPRESSED)}")
-    if flags & ~_SUPPORTED:
-        raise ImageRefused(Reason.UNSUPPORTED_FLAGS, _names(Flag(flags & ~_SUPPORTED)))
+        raise ImageRefused(Reason.COMPRESSED, f"flags {flag_names(flags & _COMPRESSED)}")
+    # As plain numbers: `~` on an IntFlag forgets the bits that have no name.
+    unsupported = int(flags) & ~int(_SUPPORTED)
+    if unsupported:
+        raise ImageRefused(Reason.UNSUPPORTED_FLAGS, flag_names(unsupported))
 
 
 def _check_load_address(header: Header, ram: range | None) -> None:
@@ -226,12 +229,6 @@ def _strip_padding(signature: bytes) -> bytes:
         )
     end = 2 + signature[1]
     return signature if signature[end:].strip(b"\0") else signature[:end]
-
-
-def _names(flags: Flag) -> str:
-    known = [flag.name for flag in Flag if flag & flags and flag.name]
-    rest = int(flags) & ~sum(Flag)
-    return " ".join([*known, f"0x{rest:x}"] if rest else known)
 
 
 def _short(digest: bytes) -> str:

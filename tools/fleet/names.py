@@ -8,6 +8,7 @@ fields, so a pattern from a stranger's scenario file can do nothing but count.
 from __future__ import annotations
 
 import csv
+import re
 import string
 from collections.abc import Callable, Iterable
 from pathlib import Path
@@ -16,6 +17,8 @@ from tools.fleet.spec import SpecError
 
 DEFAULT_PATTERN = "fotilla-{index:06d}"
 MAX_NAME_BYTES = 255  # a longer name does not fit into one CoAP option (RFC 7252, 5.10)
+# Zero padding, width, decimal or hexadecimal: forms that give every number a text of its own.
+WIDTH = re.compile(r"0?[0-9]{0,3}[dxX]?")
 # What the first row of an exported list calls its first column.
 HEADERS = frozenset({"name", "names", "endpoint", "endpoint_name", "device", "id"})
 
@@ -38,14 +41,14 @@ def names_from_pattern(pattern: str, count: int, first: int = 0) -> tuple[str, .
             continue
         if field != "index" or conversion or "{" in (form or ""):
             raise SpecError("names", f"pattern {pattern!r}: only {{index}} may stand in braces")
+        if not WIDTH.fullmatch(form or ""):
+            raise SpecError(
+                "names", f"pattern {pattern!r}: after the colon goes a width such as 015d"
+            )
         indexed = True
     if not indexed and count > 1:
         raise SpecError("names", f"pattern {pattern!r} has no {{index}}: every name is the same")
-    try:
-        names = tuple(pattern.format(index=index) for index in range(first, first + count))
-    except (ValueError, OverflowError, MemoryError) as error:
-        raise SpecError("names", f"pattern {pattern!r}: {error}") from None
-    # A format such as {index:c} or {index:.0e} may still give two numbers one name.
+    names = tuple(pattern.format(index=index) for index in range(first, first + count))
     check_names(names, lambda position: f"index {first + position}")
     return names
 

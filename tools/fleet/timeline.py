@@ -1,7 +1,8 @@
 """A run over time: devices by state, and the percentiles and rates of each interval.
 
 One sample a second into plain arrays, 8 bytes a number. A run that outlasts `MAX_SAMPLES` seconds
-is thinned: samples are joined by twos and `due` asks for half as many from then on, so a campaign of a month costs as much memory as one of half an hour and its plot is as sharp.
+is thinned: samples are joined by twos and `due` asks for half as many from then on, so a campaign
+of a month costs as much memory as one of half an hour and its plot is as sharp.
 """
 
 from __future__ import annotations

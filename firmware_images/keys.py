@@ -60,8 +60,7 @@ class PublicKey:
     @classmethod
     def from_pem(cls, pem: bytes, name: str = "key") -> PublicKey:
         """Read a public key; a private one is accepted and only its public half is kept."""
-        loaded = _load(pem, name)
-        return cls._of(loaded.public_key() if isinstance(loaded, _PrivateHalf) else loaded, name)
+        return cls._of(_load(pem, name)[1], name)
 
     @classmethod
     def _of(cls, half: object, name: str) -> PublicKey:
@@ -169,19 +168,23 @@ def generate_key(kind: KeyType) -> SigningKey:
 
 def load_signing_key(pem: bytes, name: str = "key") -> SigningKey:
     """Read a private key in PEM form. `name` is how an error calls it."""
-    half = _load(pem, name)
-    if not isinstance(half, _PrivateHalf):
+    half, public_half = _load(pem, name)
+    if half is None:
         raise BadKey(f"{name}: holds only a public key; signing needs the private one")
-    return SigningKey(PublicKey._of(half.public_key(), name), half)
+    public = PublicKey._of(public_half, name)
+    assert isinstance(half, _PrivateHalf)  # the public half is of a known kind, so is this one
+    return SigningKey(public, half)
 
 
-def _load(pem: bytes, name: str) -> object:
+def _load(pem: bytes, name: str) -> tuple[object | None, object]:
+    """The private half, if there is one, and the public one."""
     if b"-----BEGIN" not in pem:
         raise BadKey(f"{name}: not a PEM file (no '-----BEGIN' line)")
     try:
         if b"PRIVATE KEY-----" in pem:
-            return serialization.load_pem_private_key(pem, password=None)
-        return serialization.load_pem_public_key(pem)
+            private = serialization.load_pem_private_key(pem, password=None)
+            return private, private.public_key()
+        return None, serialization.load_pem_public_key(pem)
     except TypeError as error:
         raise BadKey(f"{name}: is protected by a passphrase; decrypt it first") from error
     except (ValueError, UnsupportedAlgorithm) as error:

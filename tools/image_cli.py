@@ -34,6 +34,7 @@ from tools.image_files import (
     read_file,
     read_signing_key,
     read_trusted_keys,
+    refuse_existing,
     slot_capacity,
     write_file,
 )
@@ -233,10 +234,13 @@ def keygen(
     with explained():
         if public is not None and public.absolute() == out.absolute():
             raise UnusableInput(f"{out}: private and public key cannot be the same file")
+        if not force:
+            # Both before either is written: half a pair would be in the way of the next try.
+            refuse_existing(out, public)
         made = generate_key(kind)
-        write_file(out, made.to_pem(), 0o600, replace=force)
+        write_file(out, made.to_pem(), 0o600)
         if public is not None:
-            write_file(public, made.public.to_pem(), replace=force)
+            write_file(public, made.public.to_pem())
         typer.echo(f"{out}: {kind.value} key {made.public.key_hash.hex()}")
 
 

@@ -26,6 +26,7 @@ __all__ = [
     "read_file",
     "read_signing_key",
     "read_trusted_keys",
+    "refuse_existing",
     "slot_capacity",
     "write_file",
 ]
@@ -67,14 +68,18 @@ def read_file(path: Path, limit: int = FILE_LIMIT) -> bytes:
     return data
 
 
-def write_file(path: Path, data: bytes, mode: int = 0o644, *, replace: bool = True) -> None:
+def refuse_existing(*paths: Path | None) -> None:
+    for path in paths:
+        if path is not None and os.path.lexists(path):
+            raise UnusableInput(f"{path}: exists already and is not overwritten (use --force)")
+
+
+def write_file(path: Path, data: bytes, mode: int = 0o644) -> None:
     """Write under another name and move it, so that nobody ever reads half of it.
 
     The mode holds from the first byte on: a private key is never readable by others, not even
     for the moment between writing and chmod.
     """
-    if not replace and os.path.lexists(path):
-        raise UnusableInput(f"{path}: exists already and is not overwritten (use --force)")
     if path.is_dir():
         raise UnusableInput(f"{path}: is a directory")
     if path.exists() and not path.is_file():

@@ -105,9 +105,7 @@ def test_area_shorter_than_its_header(claim: int, craft: Craft, trusted: Trusted
 
 
 @pytest.mark.parametrize("claim", [0, 8, 11, 13, 0xFFFF])
-def test_header_lies_about_protected_area(
-    claim: int, craft: Craft, trusted: TrustedKeys
-) -> None:
+def test_header_lies_about_protected_area(claim: int, craft: Craft, trusted: TrustedKeys) -> None:
     image = craft(protected=[(0x50, bytes(4))], protected_claim=claim)
     assert refusal(image, trusted).reason is Reason.BAD_STRUCTURE
 

@@ -11,9 +11,10 @@ from pathlib import Path
 
 import typer
 
+from agent.trailer import capacity
 from firmware_images import ImageRefused, UnusableInput
 from firmware_images.keys import PublicKey, SigningKey, TrustedKeys, load_signing_key
-from firmware_images.mcuboot import CHECKS, Dependency, Version, trailer_size
+from firmware_images.mcuboot import CHECKS, Dependency, Version
 
 __all__ = [
     "EXIT_BAD_INPUT",
@@ -115,12 +116,11 @@ def read_trusted_keys(paths: list[Path]) -> TrustedKeys:
 
 
 def slot_capacity(slot_size: int) -> int:
-    trailer = trailer_size()
-    if slot_size <= trailer:
-        raise UnusableInput(
-            f"slot size {slot_size}: the bootloader's trailer alone takes {trailer} bytes"
-        )
-    return slot_size - trailer
+    """What our devices would accept into a slot of this size."""
+    try:
+        return capacity(slot_size)
+    except ValueError as error:
+        raise UnusableInput(f"slot size {slot_size}: {error}") from error
 
 
 # typer also hands each parser its option's default, so that they meet their own results.

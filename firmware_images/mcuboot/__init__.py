@@ -3,7 +3,7 @@
 from firmware_images.keys import KeyType, PublicKey, SigningKey, TrustedKeys, generate_key
 from firmware_images.mcuboot.build import build_image, resign_image
 from firmware_images.mcuboot.checks import CHECKS, Check
-from firmware_images.mcuboot.format import Flag, Header, Tlv, trailer_size
+from firmware_images.mcuboot.format import Flag, Header, Tlv
 from firmware_images.mcuboot.layout import Dependency, ImageInfo, Layout, Record, decode_image
 from firmware_images.mcuboot.policy import check_policy
 from firmware_images.mcuboot.verify import verify_image
@@ -29,6 +29,5 @@ __all__ = [
     "decode_image",
     "generate_key",
     "resign_image",
-    "trailer_size",
     "verify_image",
 ]

@@ -16,7 +16,7 @@ from dataclasses import dataclass
 from firmware_images.keys import KeyType
 from firmware_images.mcuboot.version import Version
 
-__all__ = ["Flag", "Header", "Tlv", "flag_names", "tlv_name", "trailer_size"]
+__all__ = ["Flag", "Header", "Tlv", "flag_names", "tlv_name"]
 
 IMAGE_MAGIC = 0x96F3_B83D
 HEADER_SIZE = 32
@@ -104,18 +104,6 @@ def tlv_name(kind: int) -> str:
     if kind & 0xFF in _VENDOR_LOW_BYTES:
         return f"vendor (0x{kind:02x})"
     return f"0x{kind:02x}"
-
-
-def trailer_size(write_size: int = 8, max_sectors: int = 128) -> int:
-    """Bytes at the end of a slot that no image may use, for a swapping bootloader.
-
-    Swap status (three entries for each sector), then swap_size, swap_info, copy_done and image_ok,
-    each padded to BOOT_MAX_ALIGN (at least 8), then the 16-byte magic; rounded up, since magic and
-    status must not share a write unit.
-    """
-    align = max(8, write_size)
-    magic = -(-16 // align) * align
-    return max_sectors * 3 * write_size + 4 * align + magic
 
 
 @dataclass(frozen=True, slots=True)

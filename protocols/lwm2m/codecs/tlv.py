@@ -22,7 +22,7 @@ from typing import NamedTuple
 from protocols.lwm2m.codecs.errors import CodecError
 from protocols.lwm2m.codecs.values import TypeOf, fit, link_value, natural_type
 from protocols.lwm2m.model import ResourceType
-from protocols.lwm2m.paths import Path, format_path, is_under
+from protocols.lwm2m.paths import MAX_ID, Path, format_path, is_under
 from protocols.lwm2m.records import ObjectLink, Record, Value
 
 __all__ = [
@@ -95,6 +95,8 @@ def _entries(data: bytes, where: Path) -> Iterator[tuple[int, int, bytes]]:
         header = read_header(data, offset)
         if header is None:
             raise CodecError(f"{format_path(where)}: TLV ends inside an entry's header")
+        if header.id > MAX_ID:
+            raise CodecError(f"{format_path(where)}: TLV {_NAMES[header.kind]} {header.id}: no id")
         start = offset + header.size
         offset = start + header.length
         if offset > len(data):

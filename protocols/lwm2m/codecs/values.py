@@ -54,6 +54,8 @@ def fit(value: object, kind: ResourceType | None, path: Path) -> Value:
         raise CodecError(f"{format_path(path)}: {type(value).__name__} is no LwM2M value")
     if isinstance(value, float) and not math.isfinite(value):
         raise CodecError(f"{format_path(path)}: {value} is not a finite number")
+    if isinstance(value, str) and not _is_text(value):
+        raise CodecError(f"{format_path(path)}: half of a surrogate pair is no text")
     if kind is None:
         kind = natural_type(value)
     fitted = _fit(value, kind)
@@ -61,6 +63,17 @@ def fit(value: object, kind: ResourceType | None, path: Path) -> Value:
         shown = repr(value)
         raise CodecError(f"{format_path(path)}: {shown[:64]} does not fit type {kind.value}")
     return fitted
+
+
+def _is_text(value: str) -> bool:
+    """JSON can write code points ("\\ud800") that no UTF-8 payload could carry on."""
+    if value.isascii():
+        return True
+    try:
+        value.encode()
+    except UnicodeEncodeError:
+        return False
+    return True
 
 
 def _fit(value: Value, kind: ResourceType) -> Value | None:

@@ -224,6 +224,8 @@ REFUSED: list[tuple[str, int, Path, bytes]] = [
     ("as -2", codecs.SENML_CBOR, (5, 0), cbor2.dumps([{"bn": "/5/0/3", 2: 1}])),
     ("Duplicate", codecs.SENML_CBOR, (5, 0), b"\x81\xa2\x02\x01\x02\x01"),
     ("depth", codecs.SENML_CBOR, (5, 0), b"\x81" * 500),
+    ("surrogate", codecs.SENML_JSON, (3, 0), b'[{"n":"/3/0/14","vs":"\\ud800"}]'),
+    ("65535: no id", codecs.TLV, (5, 0), b"\xe0\xff\xff"),
     ("array 'e'", codecs.JSON_OLD, (5, 0), b'{"bn":"/5/0/"}'),
     ("cannot carry", 40, (5, 0), b""),
 ]
@@ -282,3 +284,26 @@ def test_links_of_other_writers() -> None:
 def test_broken_links_are_refused(payload: bytes) -> None:
     with pytest.raises(CodecError):
         link.decode(payload)
+
+
+UNWRITABLE: list[tuple[str, int, Path, list[Record]]] = [
+    ("does not fit type integer", codecs.TLV, (5, 0), [Record((5, 0, 3), "1")]),
+    ("does not fit type integer", codecs.CBOR, (5, 0, 3), [Record((5, 0, 3), 1 << 63)]),
+    ("not a finite number", codecs.SENML_JSON, (72, 0), [Record((72, 0, 2), float("nan"))]),
+    ("no resource under /5/0", codecs.TLV, (5, 0), [Record((3, 0, 3), "1")]),
+    ("no resource under /5/0", codecs.SENML_CBOR, (5, 0), [Record((5, 0), 1)]),
+    ("one resource or resource instance", codecs.TEXT, (5, 0), [Record((5, 0, 3), 1)]),
+    ("carries bytes", codecs.OPAQUE, (5, 0, 3), [Record((5, 0, 3), 1)]),
+    ("appears twice", codecs.TLV, (5, 0), [Record((5, 0, 3), 1), Record((5, 0, 3), 2)]),
+    ("appears twice", codecs.TLV, (3, 0), [Record((3, 0, 7), 1), Record((3, 0, 7, 0), 2)]),
+    ("no record", codecs.TLV, (3, 0, 7, 1), []),
+    ("cannot carry", codecs.LINK, (3, 0), []),
+]
+
+
+@pytest.mark.parametrize(("reason", "content_format", "base", "records"), UNWRITABLE)
+def test_what_cannot_be_written(
+    reason: str, content_format: int, base: Path, records: list[Record]
+) -> None:
+    with pytest.raises(CodecError, match=reason):
+        codecs.encode(content_format, base, records, example_type)

@@ -199,7 +199,7 @@ class Flash:
         done = 0
         while done < size:
             index, start = divmod(offset + done, PAGE_SIZE)
-            part = data[done : done + PAGE_SIZE - start] if size > PAGE_SIZE - start else data
+            part = data[done : done + PAGE_SIZE - start]
             self._program(pages, index, start, part)
             done += len(part)
 

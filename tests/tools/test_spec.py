@@ -9,8 +9,11 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from agent.faults import FaultSpec
+from tools.fleet.faults import fault_spec
 from tools.fleet.names import device_names, names_from_csv, names_from_pattern
 from tools.fleet.spec import (
+    FAULTS,
     FaultShare,
     FleetSpec,
     SpecError,
@@ -36,7 +39,7 @@ def spec(**changes: Any) -> FleetSpec:
 
 
 def test_a_spec_pickles() -> None:
-    one = spec(faults=(FaultShare("power-loss", 0.1),), ramp=5.0)
+    one = spec(faults=(FaultShare("power-cut", 0.1),), ramp=5.0)
     assert pickle.loads(pickle.dumps(one)) == one
 
 
@@ -66,9 +69,10 @@ def test_a_spec_pickles() -> None:
         ("seed", -1, "not between"),
         ("seed", 2**64, "not between"),
         ("serve_port", 65536, "not between"),
-        ("faults", (FaultShare("a", 0.0),), "0% to 100%"),
-        ("faults", (FaultShare("a", 1.5),), "150%"),
-        ("faults", (FaultShare("a"), FaultShare("a")), "twice"),
+        ("faults", (FaultShare("bogus"),), "no fault 'bogus'; known: bad-boot, power-cut"),
+        ("faults", (FaultShare("bad-boot", 0.0),), "0% to 100%"),
+        ("faults", (FaultShare("bad-boot", 1.5),), "150%"),
+        ("faults", (FaultShare("bad-boot"), FaultShare("bad-boot")), "twice"),
     ],
 )
 def test_a_bad_field_is_named(field: str, value: object, says: str) -> None:
@@ -144,6 +148,13 @@ def test_any_text_parses_or_is_a_spec_error(text: str) -> None:
             parse_one(text)
         except SpecError as error:
             assert error.field in ("faults", "server")
+
+
+def test_every_fault_reaches_the_agent() -> None:
+    for name in FAULTS:
+        given = fault_spec([FaultShare(name, 0.5)])
+        assert given == FaultSpec(**{name.replace("-", "_"): 0.5})
+    assert fault_spec([]) == FaultSpec()
 
 
 def test_names_from_a_pattern() -> None:

@@ -80,18 +80,18 @@ def names_from_csv(path: Path, count: int) -> tuple[str, ...]:
     return tuple(names[:count])
 
 
-def check_names(names: Iterable[str], where: Callable[[int], str]) -> None:
+def check_names(names: Iterable[str], where: Callable[[int], str], field: str = "names") -> None:
     """Refuse empty, overlong, unprintable and repeated names, saying where they stand."""
     seen: dict[str, int] = {}
     for position, name in enumerate(names):
         if not name:
-            raise SpecError("names", f"{where(position)}: the name is empty")
+            raise SpecError(field, f"{where(position)}: the name is empty")
         if not name.isprintable():
-            raise SpecError("names", f"{where(position)}: {name!r} has unprintable characters")
+            raise SpecError(field, f"{where(position)}: {name!r} has unprintable characters")
         if len(name.encode()) > MAX_NAME_BYTES:
             raise SpecError(
-                "names", f"{where(position)}: {name[:20]!r}... exceeds {MAX_NAME_BYTES} bytes"
+                field, f"{where(position)}: {name[:20]!r}... exceeds {MAX_NAME_BYTES} bytes"
             )
         if name in seen:
-            raise SpecError("names", f"{name!r} twice: {where(seen[name])} and {where(position)}")
+            raise SpecError(field, f"{name!r} twice: {where(seen[name])} and {where(position)}")
         seen[name] = position

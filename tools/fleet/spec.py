@@ -18,6 +18,9 @@ MAX_DEVICES = 1_000_000  # names and flash alone would fill the memory of one dr
 MAX_LIFETIME = 0xFFFFFFFF  # a 32-bit number of seconds in the protocols that carry it
 DEFAULT_LIFETIME = 300  # LwM2M's own default is a day; a vanished test device should be noticed
 
+# Every fault that a device can have; `tools.fleet.faults` hands them to the agent.
+FAULTS = ("bad-boot", "power-cut", "corrupt-download", "corrupt-slot", "counter-bump")
+
 
 class SpecError(ValueError):
     """A field of a spec that cannot be; `field` names it as the dataclass spells it."""
@@ -59,7 +62,7 @@ class FleetSpec:
     lifetime: int = DEFAULT_LIFETIME
     """Seconds that a registration stays valid without being renewed."""
     ramp: float | None = None
-    """Devices started per second; None leaves it to the start-up window."""
+    """Devices started per second; None leaves it to the start-up window that the run chooses."""
     duration: float | None = None
     """Seconds after which the run ends, finished or not; None waits for the last device."""
     seed: int = 0
@@ -124,6 +127,8 @@ def check_positive(field: str, value: float | None) -> None:
 def check_faults(faults: tuple[FaultShare, ...]) -> None:
     seen: set[str] = set()
     for fault in faults:
+        if fault.name not in FAULTS:
+            raise SpecError("faults", f"no fault {fault.name!r}; known: {', '.join(FAULTS)}")
         if not 0 < fault.share <= 1:
             share = f"{fault.share * 100:g}%"
             raise SpecError("faults", f"{fault.name}: a share of {share} is not in 0% to 100%")

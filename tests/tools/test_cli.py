@@ -1,0 +1,229 @@
+"""Flags in, specs and exit codes out. The commands themselves are stood in for."""
+
+from __future__ import annotations
+
+import json
+import subprocess
+import sys
+import types
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+
+import tools.fleet
+from firmware_images.keys import KeyType, generate_key
+from tools import cli
+from tools.fleet.limits import TooFewDescriptors
+from tools.fleet.spec import FaultShare, FleetSpec
+from tools.options import Address, BackendOptions, DemoOptions, DeviceOptions
+
+
+class Commands:
+    """Stands in for what the commands call; keeps what it was given, answers what it is told."""
+
+    def __init__(self) -> None:
+        self.given: list[object] = []
+        self.as_json: bool | None = None
+        self.answer: Callable[[], int] = lambda: 0
+
+    def take(self, options: object, as_json: bool | None = None) -> int:
+        self.given.append(options)
+        self.as_json = as_json
+        return self.answer()
+
+
+@pytest.fixture
+def commands(monkeypatch: pytest.MonkeyPatch) -> Commands:
+    stand_in = Commands()
+    for module, names in {
+        "tools.fleet.commands": ("demo", "run"),
+        "tools.fleet.single": ("single",),
+        "tools.backend.serve": ("serve",),
+    }.items():
+        fake = types.ModuleType(module)
+        for name in names:
+            setattr(fake, name, stand_in.take)
+        monkeypatch.setitem(sys.modules, module, fake)
+    monkeypatch.setattr(tools.fleet, "commands", sys.modules["tools.fleet.commands"], raising=False)
+    return stand_in
+
+
+@pytest.fixture
+def files(tmp_path: Path) -> tuple[str, str]:
+    """An image file and a key file."""
+    image, key = tmp_path / "app.bin", tmp_path / "key.pem"
+    image.write_bytes(b"an image")
+    key.write_bytes(generate_key(KeyType.ED25519).public.to_pem())
+    return str(image), str(key)
+
+
+def test_run_fills_a_spec(commands: Commands, files: tuple[str, str], tmp_path: Path) -> None:
+    image, key = files
+    old = tmp_path / "old.bin"
+    old.write_bytes(b"old")
+    line = f"run --image {image} --key {key} --server coap://h:1 --devices 2 --running {old}"
+    line += " --names m-{index} --slot-size 512k --lifetime 60 --ramp 100/s --duration 5m --seed 7"
+    line += " --bind 127.0.0.2 --serve-image --fault bad-boot=10% --report out --journal j --json"
+    assert cli.call(line.split()) == 0
+    (spec,) = commands.given
+    assert isinstance(spec, FleetSpec)
+    assert commands.as_json is True
+    assert spec.names == ("m-0", "m-1")
+    assert (spec.image, spec.running) == (b"an image", b"old")
+    assert spec.keys[0].startswith(b"-----BEGIN PUBLIC KEY")
+    assert (spec.slot_size, spec.lifetime, spec.ramp, spec.duration) == (512 << 10, 60, 100, 300)
+    assert (spec.seed, spec.bind, spec.serve_image) == (7, "127.0.0.2", True)
+    assert spec.faults == (FaultShare("bad-boot", 0.1),)
+    assert (spec.report_dir, spec.journal) == ("out", "j")
+
+
+def test_the_other_commands_fill_their_options(commands: Commands) -> None:
+    assert cli.call(["demo", "--devices", "5", "--image-size", "64k", "--json"]) == 0
+    assert cli.call(["device", "--server", "coap://h", "--endpoint", "me", "--trace"]) == 0
+    assert cli.call(["backend", "--coap", "[::1]:0", "--rest", ":0", "--ready-file", "r"]) == 0
+    assert commands.given == [
+        DemoOptions(devices=5, image_size=64 << 10, as_json=True),
+        DeviceOptions("coap://h", "me", trace=True),
+        BackendOptions(Address("::1", 0), Address("0.0.0.0", 0), "fotilla.db", "fotilla", "r"),
+    ]
+
+
+def test_the_exit_code_is_the_commands(commands: Commands) -> None:
+    commands.answer = lambda: 3
+    assert cli.call(["demo"]) == 3
+
+
+@pytest.mark.parametrize(
+    ("line", "says"),
+    [
+        ("demo --devices 0", "--devices: 0 is not between"),
+        ("demo --devices x", "--devices"),
+        ("demo --slot-size big", "--slot-size: 'big' is not a size"),
+        ("demo --slot-size 5000", "--slot-size: "),
+        ("demo --image-size 1", "--image-size: 1 is not between"),
+        ("demo --ramp fast", "--ramp: 'fast' is not a rate"),
+        ("demo --ramp 0", "--ramp: 0 is not a positive"),
+        ("demo --duration soon", "--duration: 'soon' is not a duration"),
+        ("demo --seed -1", "--seed: -1 is not between"),
+        ("demo --lifetime 0", "--lifetime: 0 is not between"),
+        ("demo --bind localhost", "--bind: 'localhost' is not an IP address"),
+        ("demo --fault bogus", "--fault: no fault 'bogus'; known: bad-boot"),
+        ("demo --fault bad-boot=200%", "--fault: bad-boot: a share of 200%"),
+        ("demo --bogus", "No such option"),
+        ("bogus", "No such command"),
+        ("run", "Missing option '--image'"),
+        ("run --image {image} --server h:1 --key {key}", "--server: 'h:1' has no scheme"),
+        ("run --image {image} --server coap://h", "--key: none given"),
+        ("run --image gone.bin --server coap://h --key {key}", "--image gone.bin: No such file"),
+        ("run --image {image} --server coap://h --key {image}", "--key "),
+        ("run --image {image} --server coap://h --key gone", "--key gone: No such file"),
+        ("run --image {image} --server coap://h --key {key} --running no", "--running no: No such"),
+        ("run --image {image} --server coap://h --key {key} --names x", "--names: pattern 'x' has"),
+        (
+            "run --image {image} --server coap://h --key {key} --names x.csv",
+            "--names: x.csv: No su",
+        ),
+        ("run --image {image} --server coap://h --key {key} --devices 9999999999", "--devices: "),
+        ("device --server coap://h --endpoint=", "--endpoint: '': the name is empty"),
+        ("device --server coap:h --endpoint x", "--server: 'coap:h' has no scheme"),
+        ("backend --coap 5683", "--coap: '5683' is not HOST:PORT"),
+        ("backend --coap h:99999", "--coap: 'h:99999': port 99999"),
+        ("backend --rest ::1:80", "--rest: '::1:80': write an IPv6 address as [::1]:80"),
+    ],
+)
+def test_bad_input_is_one_line_that_names_the_flag(
+    line: str,
+    says: str,
+    commands: Commands,
+    files: tuple[str, str],
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    argv = line.format(image=files[0], key=files[1]).split()
+    assert cli.call(argv) == 2
+    out, err = capsys.readouterr()
+    assert out == ""
+    assert err.startswith("fotilla: error: ")
+    assert says in err
+    assert err.count("\n") == 1
+    assert commands.given == []
+
+
+def fails(error: BaseException) -> Callable[[], int]:
+    def answer() -> int:
+        raise error
+
+    return answer
+
+
+@pytest.mark.parametrize(
+    ("error", "code", "says"),
+    [
+        (TooFewDescriptors(9000, 256), 2, "9000 file descriptors are needed and 256 are"),
+        (FileNotFoundError(2, "No such file or directory", "x.db"), 2, "x.db: No such file"),
+        (KeyboardInterrupt(), 130, "interrupted"),
+        (ZeroDivisionError("oops\nagain"), 4, "ZeroDivisionError: oops again (a fault of fotilla"),
+    ],
+)
+def test_whatever_is_raised_becomes_a_line_and_a_code(
+    error: BaseException,
+    code: int,
+    says: str,
+    commands: Commands,
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    commands.answer = fails(error)
+    assert cli.call(["demo", "--json"]) == code
+    out, err = capsys.readouterr()
+    assert says in err
+    assert err.count("\n") == 1
+    assert json.loads(out)["error"] == err.removeprefix("fotilla: error: ").rstrip()
+
+
+def test_the_trace_back_can_be_had(commands: Commands, monkeypatch: pytest.MonkeyPatch) -> None:
+    commands.answer = fails(ZeroDivisionError())
+    monkeypatch.setenv("FOTILLA_TRACEBACK", "1")
+    with pytest.raises(ZeroDivisionError):
+        cli.call(["demo"])
+
+
+def test_bad_input_with_json_still_prints_the_object(
+    commands: Commands, capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert cli.call(["run", "--json"]) == 2
+    document = json.loads(capsys.readouterr().out)
+    assert document["error"] == "Missing option '--image'."
+    assert document["devices"] == 0
+
+
+def test_image_commands_are_reached_as_typed(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert cli.call(["image", "--help"]) == 0
+    assert "keygen" in capsys.readouterr().out
+    assert cli.call(["image", "inspect", str(tmp_path / "gone")]) == 2
+    assert "gone" in capsys.readouterr().err
+    assert cli.call(["image", "inspect", "--bogus"]) == 2
+    assert "fotilla: error: No such option" in capsys.readouterr().err
+
+
+def test_no_command_shows_the_help(capsys: pytest.CaptureFixture[str]) -> None:
+    assert cli.call([]) == 2
+    assert "Usage: fotilla" in capsys.readouterr().err
+
+
+def test_the_version_is_printed(capsys: pytest.CaptureFixture[str]) -> None:
+    assert cli.call(["--version"]) == 0
+    assert capsys.readouterr().out.startswith("fotilla ")
+
+
+def test_help_loads_nothing_heavy() -> None:
+    script = (
+        "import sys; from tools import cli; code = cli.call(['--help']);"
+        "heavy = {'aiohttp', 'cryptography', 'fastapi', 'sqlalchemy', 'asyncio', 'httpx'};"
+        "print(sorted(heavy & set(sys.modules))); sys.exit(code)"
+    )
+    done = subprocess.run([sys.executable, "-c", script], capture_output=True, text=True)
+    assert done.returncode == 0, done.stderr
+    assert "Usage: fotilla" in done.stdout
+    assert done.stdout.splitlines()[-1] == "[]"

@@ -268,28 +268,33 @@ def backend(
     ] = "127.0.0.1:8080",
     database: Annotated[
         str, typer.Option("--database", metavar="FILE|URL", help="SQLite file or database URL.")
-    ] = "fotilla.db",
-    account: Annotated[
-        str, typer.Option("--account", metavar="NAME", help="Account of the REST interface.")
-    ] = "fotilla",
+    ] = "fotilla-backend.db",
     ready_file: Annotated[
-        str | None,
+        Path | None,
         typer.Option("--ready-file", metavar="PATH", help="Written once it serves, as JSON."),
     ] = None,
+    timing: Annotated[
+        str,
+        typer.Option("--timing", metavar="NAME", help="How long campaigns take to start and end."),
+    ] = "documented",
+    pilot_waived: Annotated[
+        bool, typer.Option("--pilot-waived", help="Let a campaign begin without a pilot.")
+    ] = False,
+    seed: Seed = 0,
 ) -> int:
     """The reference backend alone."""
-    from tools.options import Address, BackendOptions
+    check_whole("seed", seed, 0, 2**64 - 1)
+    from tools.backend.serve import ServeOptions, parse_bind, serve
+    from tools.backend.timing import TIMINGS
 
-    options = BackendOptions(
-        coap=Address.parse("coap", coap),
-        rest=Address.parse("rest", rest),
-        database=database,
-        account=account,
-        ready_file=ready_file,
-    )
-    from tools.backend.serve import serve
-
-    return serve(options)
+    if timing not in TIMINGS:
+        raise SpecError("timing", f"no timing {timing!r}; known: {', '.join(TIMINGS)}")
+    for field, text in (("coap", coap), ("rest", rest)):
+        try:
+            parse_bind(text)
+        except ValueError as error:
+            raise SpecError(field, str(error)) from None
+    return serve(ServeOptions(coap, rest, database, ready_file, timing, pilot_waived, seed))
 
 
 @app.command(

@@ -1,4 +1,4 @@
-"""What each command was asked for, checked, as plain data; `run` has its own in `FleetSpec`."""
+"""What each command was asked for, checked, as plain data; `run` has `FleetSpec`."""
 
 from __future__ import annotations
 
@@ -82,38 +82,3 @@ class DeviceOptions:
         check_whole("lifetime", self.lifetime, 1, MAX_LIFETIME)
         check_whole("seed", self.seed, 0, 2**64 - 1)
         check_faults(self.faults)
-
-
-@dataclass(frozen=True, slots=True)
-class Address:
-    """Where a server listens; port 0 picks a free one."""
-
-    host: str
-    port: int
-
-    @classmethod
-    def parse(cls, field: str, text: str) -> Address:
-        """`HOST:PORT`, `[IPv6]:PORT` or `:PORT` for every address."""
-        host, colon, number = text.rpartition(":")
-        if not colon or not (number.isascii() and number.isdigit()):
-            raise SpecError(field, f"{text!r} is not HOST:PORT")
-        if int(number) > 65535:
-            raise SpecError(field, f"{text!r}: port {number} is not between 0 and 65535")
-        if host.startswith("[") and host.endswith("]"):
-            host = host[1:-1]
-        elif ":" in host:
-            raise SpecError(field, f"{text!r}: write an IPv6 address as [{host}]:{number}")
-        return cls(host or "0.0.0.0", int(number))
-
-
-@dataclass(frozen=True, slots=True)
-class BackendOptions:
-    """`fotilla backend`."""
-
-    coap: Address
-    rest: Address
-    database: str
-    """Path of an SQLite file, or a database URL."""
-    account: str
-    ready_file: str | None = None
-    """Written by rename, mode 0600, once everything listens."""

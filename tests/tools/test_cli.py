@@ -11,12 +11,14 @@ from pathlib import Path
 
 import pytest
 
+import tools.backend.serve
 import tools.fleet
 from firmware_images.keys import KeyType, generate_key
 from tools import cli
+from tools.backend.serve import ServeOptions
 from tools.fleet.limits import TooFewDescriptors
 from tools.fleet.spec import FaultShare, FleetSpec
-from tools.options import Address, BackendOptions, DemoOptions, DeviceOptions
+from tools.options import DemoOptions, DeviceOptions
 
 
 class Commands:
@@ -39,13 +41,13 @@ def commands(monkeypatch: pytest.MonkeyPatch) -> Commands:
     for module, names in {
         "tools.fleet.commands": ("demo", "run"),
         "tools.fleet.single": ("single",),
-        "tools.backend.serve": ("serve",),
     }.items():
         fake = types.ModuleType(module)
         for name in names:
             setattr(fake, name, stand_in.take)
         monkeypatch.setitem(sys.modules, module, fake)
     monkeypatch.setattr(tools.fleet, "commands", sys.modules["tools.fleet.commands"], raising=False)
+    monkeypatch.setattr(tools.backend.serve, "serve", stand_in.take)
     return stand_in
 
 
@@ -85,7 +87,7 @@ def test_the_other_commands_fill_their_options(commands: Commands) -> None:
     assert commands.given == [
         DemoOptions(devices=5, image_size=64 << 10, as_json=True),
         DeviceOptions("coap://h", "me", trace=True),
-        BackendOptions(Address("::1", 0), Address("0.0.0.0", 0), "fotilla.db", "fotilla", "r"),
+        ServeOptions(coap="[::1]:0", rest=":0", ready_file=Path("r")),
     ]
 
 
@@ -128,8 +130,10 @@ def test_the_exit_code_is_the_commands(commands: Commands) -> None:
         ("device --server coap://h --endpoint=", "--endpoint: '': the name is empty"),
         ("device --server coap:h --endpoint x", "--server: 'coap:h' has no scheme"),
         ("backend --coap 5683", "--coap: '5683' is not HOST:PORT"),
-        ("backend --coap h:99999", "--coap: 'h:99999': port 99999"),
-        ("backend --rest ::1:80", "--rest: '::1:80': write an IPv6 address as [::1]:80"),
+        ("backend --coap h:99999", "--coap: 'h:99999' is not HOST:PORT"),
+        ("backend --timing bogus", "--timing: no timing 'bogus'; known: documented"),
+        ("backend --seed -1", "--seed: -1 is not between"),
+        ("backend --rest ::1:80", "--rest: '::1:80': write an IPv6 address"),
     ],
 )
 def test_bad_input_is_one_line_that_names_the_flag(

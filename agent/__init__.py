@@ -6,6 +6,7 @@ is imported by some of them.
 
 from __future__ import annotations
 
+import importlib
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
@@ -45,13 +46,11 @@ _HOME = {
     "protocol_clients": "agent.protocol",
 }
 
-__all__ = sorted(_HOME)  # noqa: PLE0605
+__all__ = sorted(_HOME)
 
 
 def __getattr__(name: str) -> object:
     home = _HOME.get(name)
     if home is None:
         raise AttributeError(f"module 'agent' has no attribute {name!r}")
-    import importlib
-
     return getattr(importlib.import_module(home), name)

@@ -192,6 +192,7 @@ class Device:
 
     def power_on(self) -> None:
         self._move("power on")
+        self._disarm()
         self.run(self._boot)
 
     def power_off(self) -> None:
@@ -227,8 +228,9 @@ class Device:
     def healthy(self) -> None:
         """The client works again after a boot: an image on trial is confirmed."""
         if self.engine.state is State.TRIAL:
-            self._disarm()
             self.engine.confirm()
+            if self.engine.state is not State.TRIAL:
+                self._disarm()
 
     def run(self, call: Callable[P, T], /, *args: P.args, **kwargs: P.kwargs) -> T | None:
         """Call into the device's code from outside; a power loss ends the call, not the caller."""
@@ -275,6 +277,8 @@ class Device:
         elif self.phase is Phase.RUNNING:
             if self.engine.pending:
                 self.engine.store_silent()
+                if self.engine.state is State.TRIAL:
+                    self._arm(self.timing.trial_seconds)
             elif self.engine.state is State.INSTALLING:
                 self.reboot("install")
             elif self.engine.state is State.TRIAL:

@@ -26,13 +26,13 @@ SLOT = 32 * 1024
 
 
 @functools.cache
-def key(number: int = 0) -> SigningKey:
+def key(number: int) -> SigningKey:
     return generate_key(KeyType.ED25519)
 
 
 @functools.cache
 def trusted() -> TrustedKeys:
-    return TrustedKeys.of([key()])
+    return TrustedKeys.of([key(0)])
 
 
 @functools.cache
@@ -40,7 +40,7 @@ def image(major: int, size: int = 9000, counter: int | None = 1) -> bytes:
     """A signed image of about `size` bytes; version, counter and bytes differ with `major`."""
     payload = random.Random(major).randbytes(size)
     return build_image(
-        payload, version=Version(major, 0, 0, 0), key=key(), security_counter=counter
+        payload, version=Version(major, 0, 0, 0), key=key(0), security_counter=counter
     )
 
 

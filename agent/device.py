@@ -227,9 +227,9 @@ class Device:
 
     def healthy(self) -> None:
         """The client works again after a boot: an image on trial is confirmed."""
-        if self.engine.state is State.TRIAL:
+        if self._on_trial():
             self.engine.confirm()
-            if self.engine.state is not State.TRIAL:
+            if not self._on_trial():
                 self._disarm()
 
     def run(self, call: Callable[P, T], /, *args: P.args, **kwargs: P.kwargs) -> T | None:
@@ -277,12 +277,15 @@ class Device:
         elif self.phase is Phase.RUNNING:
             if self.engine.pending:
                 self.engine.store_silent()
-                if self.engine.state is State.TRIAL:
+                if self._on_trial():
                     self._arm(self.timing.trial_seconds)
             elif self.engine.state is State.INSTALLING:
                 self.reboot("install")
-            elif self.engine.state is State.TRIAL:
+            elif self._on_trial():
                 self.reboot("trial not confirmed")
+
+    def _on_trial(self) -> bool:
+        return self.engine.state is State.TRIAL
 
     def _reboot_requested(self) -> None:
         self._arm(self.timing.reboot_delay)

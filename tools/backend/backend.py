@@ -1,0 +1,351 @@
+"""The backend as one object: store, campaign engine, faces and REST, on a runtime handed in."""
+
+from __future__ import annotations
+
+import asyncio
+import hashlib
+import secrets
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import Any
+
+from sqlalchemy import Connection
+
+from agent.runtime.journal import Ring
+from agent.runtime.runtime import Runtime
+from tools.backend import campaign_states as states
+from tools.backend import store
+from tools.backend.campaign_records import Campaign, CampaignRequest
+from tools.backend.campaigns import CampaignEngine
+from tools.backend.errors import RequestRefused
+from tools.backend.faces.base import Delivery, FaceEvent
+from tools.backend.faces.lwm2m import Lwm2mFace
+from tools.backend.inventory import Account, Device, Firmware, Inventory
+from tools.backend.listener import RestListener
+from tools.backend.rest import build_app
+from tools.backend.store import Registration
+from tools.backend.timing import DAY, BackendTime, date_text, timing
+from tools.backend.writer import MEMORY, AsyncRunner, SyncRunner, Writer
+from tools.fleet.audit import UNKNOWN, Belief
+
+DEFAULT_ACCOUNT = "0000000000-00001"
+
+MAX_PACKAGE = 64 << 20
+"""Bytes of one firmware package; the limit of the files API, taken over."""
+
+MAX_NAME = 128
+"""Characters of a firmware name; likewise."""
+
+DAYS = 7
+"""How long a campaign made by `create_campaign` may run."""
+
+DEFAULT_MAKE = "fotilla"
+DEFAULT_MODEL = "virtual"
+
+# How a campaign device's status is believed to have ended; every other status is unfinished.
+VERDICTS = {states.SUCCESS: "updated", states.FAILED: "failed"}
+
+
+@dataclass(frozen=True, slots=True)
+class BackendConfig:
+    """How a backend is set up."""
+
+    db: str = MEMORY
+    coap: tuple[str, int] = ("127.0.0.1", 0)
+    rest: tuple[str, int] | None = None
+    """None serves no REST listener; `Backend.app` can be called in-process all the same."""
+    timing: str = "documented"
+    account: str = DEFAULT_ACCOUNT
+    pilot_waived: bool = False
+    """Spare the account's campaigns the pilot that the API demands (demo, bench)."""
+
+
+@dataclass(frozen=True, slots=True)
+class _Loaded:
+    last_committed: float
+    starts: int
+    registrations: Sequence[Registration] = field(default_factory=tuple)
+
+
+class Backend:
+    """The reference backend. `await start()`, use it, `await stop()`."""
+
+    def __init__(self, runtime: Runtime, config: BackendConfig | None = None) -> None:
+        self.config = config or BackendConfig()
+        self.runtime = runtime
+        self.timing = timing(self.config.timing)
+        self.inventory = Inventory()
+        self.time = BackendTime(runtime.clock)
+        self.finished = asyncio.Event()
+        """Set while there is at least one campaign and all of them have ended."""
+        self._ring = Ring()
+        self._writer: Writer | None = None
+        self._engine: CampaignEngine | None = None
+        self._face: Lwm2mFace | None = None
+        self._listener: RestListener | None = None
+        self.app = build_app(self)
+
+    # -- life ---
+
+    async def start(self) -> None:
+        """Open the store and the listeners. Raises StoreError or ListenerRefused."""
+        inline = self.runtime.clock.virtual
+        runner = SyncRunner(self.config.db) if inline else AsyncRunner(self.config.db)
+        writer = self._writer = Writer(runner, before_commit=self._stamp)
+        writer.start()
+        try:
+            await self._start(writer)
+        except BaseException:
+            await self.stop()
+            raise
+
+    async def _start(self, writer: Writer) -> None:
+        engine = self._engine = CampaignEngine(
+            writer, self.inventory, self.runtime.wheel, self.time, self.timing, self._record
+        )
+        engine.on_change = self._campaigns_changed
+        loaded = await writer.submit(self._load)
+        self.time.resume(loaded.last_committed)
+        face = self._face = Lwm2mFace(
+            self.runtime,
+            writer,
+            self.time,
+            bind=self.config.coap,
+            sink=self._face_event,
+            concerns=engine.concerns,
+            poll=self.timing.poll,
+            starts=loaded.starts,
+        )
+        engine.attach("LWM2M", face)
+        registrations = await writer.submit(face.load)
+        await face.start()
+        face.restore(registrations)
+        engine.resume()
+        face.resume()
+        self._campaigns_changed()
+        if self.config.rest is not None:
+            self._listener = RestListener(self.app, self.config.rest)
+            await self._listener.start()
+
+    async def stop(self) -> None:
+        """Close the listeners, commit what is queued, close the store."""
+        if self._listener is not None:
+            await self._listener.stop()
+            self._listener = None
+        if self._engine is not None:
+            self._engine.stop()
+        if self._face is not None:
+            await self._face.stop()
+        if self._writer is not None:
+            await self._writer.stop()
+            self._writer = None
+
+    def _load(self, connection: Connection) -> _Loaded:
+        store.open_schema(connection)
+        last = store.counter(connection, "clock") or 0.0
+        starts = int(store.counter(connection, "starts") or 0) + 1
+        store.put_counter(connection, "starts", starts)
+        for account in store.load_accounts(connection):
+            self.inventory.accounts[account.name] = account
+        for device in store.load_devices(connection):
+            self.inventory.add_device(device)
+        for firmware in store.load_packages(connection):
+            self.inventory.packages[firmware.account, firmware.name] = firmware
+        self._open_account(connection)
+        self.engine.load(connection)
+        return _Loaded(last, starts)
+
+    def _open_account(self, connection: Connection) -> None:
+        """The account of the config; a new one gets a secret."""
+        name = self.config.account
+        known = self.inventory.accounts.get(name)
+        secret = secrets.token_urlsafe(24) if known is None else known.secret
+        account = Account(name, secret, self.config.pilot_waived)
+        if account != known:
+            connection.execute(store.PUT_ACCOUNT, store.row_of(account))
+        self.inventory.accounts[name] = account
+
+    def _stamp(self, connection: Connection) -> None:
+        store.put_counter(connection, "clock", self.time.now())
+
+    def _record(self, subject: str, machine: str, old: str, new: str, cause: str) -> None:
+        self.runtime.journal.record(self._ring, subject, machine, old, new, cause)
+
+    def _face_event(self, event: FaceEvent) -> None:
+        self.engine.face_event(event)
+
+    def _campaigns_changed(self) -> None:
+        campaigns = self.engine.campaigns.values()
+        if campaigns and all(item.final and not item.active for item in campaigns):
+            self.finished.set()
+        else:
+            self.finished.clear()
+
+    # -- what it is made of ---
+
+    @property
+    def writer(self) -> Writer:
+        assert self._writer is not None, "the backend is not started"
+        return self._writer
+
+    @property
+    def engine(self) -> CampaignEngine:
+        assert self._engine is not None, "the backend is not started"
+        return self._engine
+
+    @property
+    def face(self) -> Lwm2mFace:
+        assert self._face is not None, "the backend is not started"
+        return self._face
+
+    @property
+    def account(self) -> Account:
+        """The account of the config."""
+        return self.inventory.accounts[self.config.account]
+
+    @property
+    def coap_address(self) -> tuple[str, int]:
+        return self.face.local
+
+    @property
+    def rest_address(self) -> tuple[str, int] | None:
+        return None if self._listener is None else self._listener.local
+
+    # -- administration ---
+
+    async def add_package(
+        self,
+        content: bytes,
+        *,
+        name: str,
+        version: str,
+        version_from: str = "",
+        account: str | None = None,
+        make: str = DEFAULT_MAKE,
+        model: str = DEFAULT_MODEL,
+        protocol: str = "LWM2M",
+        release_note: str = "",
+    ) -> Firmware:
+        """Put a firmware package into the catalogue, durably. Raises RequestRefused."""
+        if not content:
+            raise RequestRefused("The firmware is empty")
+        if len(content) > MAX_PACKAGE:
+            raise RequestRefused(f"The firmware is larger than {MAX_PACKAGE} bytes", status=413)
+        if not 0 < len(name) <= MAX_NAME:
+            raise RequestRefused(f"A firmware name has 1 to {MAX_NAME} characters")
+        firmware = Firmware(
+            account=account or self.config.account,
+            name=name,
+            version_from=version_from,
+            version_to=version,
+            make=make,
+            model=model,
+            protocol=protocol,
+            release_note=release_note,
+            launched=self.time.now(),
+            digest=hashlib.sha256(content).hexdigest(),
+            size=len(content),
+        )
+
+        def write(connection: Connection) -> None:
+            row = {"digest": firmware.digest, "body": content}
+            connection.execute(store.PUT_CONTENT, row)
+            connection.execute(store.PUT_PACKAGE, store.row_of(firmware))
+
+        await self.writer.submit(write)
+        self.inventory.packages[firmware.account, firmware.name] = firmware
+        return firmware
+
+    async def load_devices(self, records: Iterable[Mapping[str, Any]]) -> list[Device]:
+        """Load the inventory, durably: mappings with `name`, `deviceId` or both, and optionally
+        `make`, `model`, `firmware`, `delivery`, `account`. Raises RequestRefused."""
+        now = self.time.now()
+        devices = []
+        for record in records:
+            name = str(record.get("name") or f"urn:imei:{record.get('deviceId')}")
+            known = self.inventory.devices.get(name)
+            former = known.device_id if known is not None else None
+            device = Device(
+                name=name,
+                account=str(record.get("account") or self.config.account),
+                device_id=str(record.get("deviceId") or former or self.inventory.id_for(name)),
+                make=str(record.get("make") or DEFAULT_MAKE),
+                model=str(record.get("model") or DEFAULT_MODEL),
+                firmware=str(record.get("firmware") or (known.firmware if known else "")),
+                delivery=_delivery(record.get("delivery")),
+                created=known.created if known is not None else now,
+                updated=now,
+                upgraded=known.upgraded if known is not None else None,
+            )
+            self.inventory.add_device(device)
+            devices.append(device)
+        if devices:
+            rows = [store.row_of(device) for device in devices]
+            await self.writer.submit(lambda connection: connection.execute(store.PUT_DEVICE, rows))
+        return devices
+
+    def unknown_identities(self) -> list[str]:
+        """Registered endpoint names that no account has."""
+        known = self.inventory.devices
+        return [name for name in self.face.identities() if name not in known]
+
+    # -- for embedding ---
+
+    async def create_campaign(
+        self,
+        devices: Sequence[str],
+        package: Firmware,
+        *,
+        delivery_of: Callable[[str], Delivery] | None = None,
+        concurrency: int | None = None,
+        title: str = "",
+    ) -> Campaign:
+        """Update `devices` (endpoint names; unknown ones are taken into the inventory) to
+        `package`, from now on. Raises RequestRefused."""
+        fresh = [name for name in dict.fromkeys(devices) if name not in self.inventory.devices]
+        await self.load_devices(
+            {"name": name, "make": package.make, "model": package.model} for name in fresh
+        )
+        by_name = self.inventory.devices
+        ids = {name: by_name[name].device_id for name in devices}
+        deliveries = {ids[name]: delivery_of(name) for name in devices} if delivery_of else None
+        now = self.time.now()
+        request = CampaignRequest(
+            account=package.account,
+            title=title,
+            package=package.name,
+            version_from=package.version_from,
+            version_to=package.version_to,
+            start_date=date_text(now),
+            end_date=date_text(now + DAYS * DAY),
+            devices=tuple(ids.values()),
+            protocol=package.protocol,
+            concurrency=concurrency,
+            deliveries=deliveries,
+        )
+        return await self.engine.create(request)
+
+    def beliefs(self) -> dict[str, Belief]:
+        """What the backend holds to be so of every device in its inventory, for the audit."""
+        return {name: self.belief(name) for name in self.inventory.devices}
+
+    def belief(self, name: str) -> Belief:
+        """The same for one device."""
+        member = self.engine.latest(name)
+        if member is None:
+            return UNKNOWN
+        detail = f"{member.status}: {member.reason}"
+        if member.said:
+            detail += f" ({member.said})"
+        verdict = VERDICTS.get(member.status)
+        if verdict == "updated":
+            return Belief("updated", detail, self.inventory.devices[name].firmware or None)
+        return Belief("failed" if verdict == "failed" else "unfinished", detail)
+
+
+def _delivery(value: object) -> Delivery:
+    if value is None or value == "push":
+        return "push"
+    if value == "pull":
+        return "pull"
+    raise RequestRefused(f"delivery is push or pull, not {value!r}")

@@ -1,0 +1,196 @@
+"""Campaigns and their devices as the engine holds them, and how they look in the store."""
+
+from __future__ import annotations
+
+from collections import deque
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from typing import Any
+
+from agent.runtime.wheel import Timer
+from tools.backend.campaign_states import CAMPAIGN_FINAL, DEVICE_FINAL
+from tools.backend.faces.base import Delivery, Ending, Position
+from tools.backend.store import windows_of, windows_text
+from tools.backend.timing import Windows
+
+
+@dataclass(slots=True, eq=False)
+class Member:
+    """A device in a campaign."""
+
+    campaign: Campaign
+    device: str
+    device_id: str
+    delivery: Delivery
+    status: str
+    position: Position = Position.WAITING
+    attempts: int = 0
+    executed: bool = False
+    ending: Ending | None = None
+    said: str = ""
+    reason: str = ""
+    updated: float = 0.0
+    recent: float | None = None
+    next: float | None = None
+
+    @property
+    def final(self) -> bool:
+        return self.status in DEVICE_FINAL
+
+    @property
+    def active(self) -> bool:
+        """Whether an attempt is under way; such a member holds one of the campaign's places."""
+        return Position.OFFERED <= self.position <= Position.INSTALLING
+
+    def __repr__(self) -> str:
+        return f"<Member {self.device} {self.status} {self.position.name} {self.attempts}>"
+
+
+@dataclass(slots=True, eq=False)
+class Campaign:
+    """A campaign and everything the scheduler keeps for it."""
+
+    id: str
+    number: int
+    account: str
+    title: str
+    protocol: str
+    package: str
+    digest: str
+    version_from: str
+    version_to: str
+    make: str
+    model: str
+    start_date: str
+    end_date: str
+    windows: Windows
+    created: float
+    starts: float
+    ends: float
+    concurrency: int
+    auto_assign: bool
+    auto_add: bool
+    status: str
+    members: dict[str, Member] = field(default_factory=dict)
+    ready: deque[Member] = field(default_factory=deque)
+    """Members whose turn may come now, in order."""
+    later: list[tuple[float, int, Member]] = field(default_factory=list)
+    """A heap of (instant, sequence, member): when to look at a member again."""
+    active: int = 0
+    unfinished: int = 0
+    timer: Timer | None = None
+
+    @property
+    def final(self) -> bool:
+        return self.status in CAMPAIGN_FINAL
+
+    def __repr__(self) -> str:
+        return f"<Campaign {self.id} {self.status} {self.unfinished} unfinished>"
+
+
+@dataclass(frozen=True, slots=True)
+class CampaignRequest:
+    """What somebody asks for, already parsed; the engine checks it."""
+
+    account: str
+    title: str
+    package: str
+    version_from: str
+    version_to: str
+    start_date: str
+    end_date: str
+    devices: tuple[str, ...]
+    """Device ids."""
+    windows: Windows = ()
+    protocol: str = "LWM2M"
+    auto_assign: bool = False
+    auto_add: bool = False
+    concurrency: int | None = None
+    deliveries: Mapping[str, Delivery] | None = None
+    """By device id; a device not named here has the delivery of the inventory."""
+
+
+_CAMPAIGN_COLUMNS = (
+    "id",
+    "number",
+    "account",
+    "title",
+    "protocol",
+    "package",
+    "digest",
+    "version_from",
+    "version_to",
+    "make",
+    "model",
+    "start_date",
+    "end_date",
+    "created",
+    "starts",
+    "ends",
+    "concurrency",
+    "auto_assign",
+    "auto_add",
+    "status",
+)
+
+
+def campaign_row(campaign: Campaign) -> dict[str, Any]:
+    """The row of a new campaign."""
+    row = {name: getattr(campaign, name) for name in _CAMPAIGN_COLUMNS}
+    row["windows"] = windows_text(campaign.windows)
+    return row
+
+
+def campaign_of(row: Mapping[Any, Any]) -> Campaign:
+    """The reverse of `campaign_row`."""
+    values = {name: row[name] for name in _CAMPAIGN_COLUMNS}
+    return Campaign(**values, windows=windows_of(row["windows"]))
+
+
+def member_row(member: Member) -> dict[str, Any]:
+    """The row of a new member."""
+    return {
+        "campaign": member.campaign.id,
+        "device": member.device,
+        "device_id": member.device_id,
+        "delivery": member.delivery,
+        "status": member.status,
+        "position": int(member.position),
+        "attempts": member.attempts,
+        "executed": member.executed,
+        "outcome": None if member.ending is None else member.ending.value,
+        "said": member.said,
+        "reason": member.reason,
+        "updated": member.updated,
+        "recent_attempt": member.recent,
+        "next_attempt": member.next,
+    }
+
+
+_FIXED = ("device_id", "delivery")
+
+
+def member_change(member: Member) -> dict[str, Any]:
+    """The parameters of store.SET_MEMBER."""
+    row = member_row(member)
+    return {f"b_{name}": value for name, value in row.items() if name not in _FIXED}
+
+
+def member_of(campaign: Campaign, row: Mapping[Any, Any]) -> Member:
+    """The reverse of `member_row`."""
+    return Member(
+        campaign=campaign,
+        device=row["device"],
+        device_id=row["device_id"],
+        delivery=row["delivery"],
+        status=row["status"],
+        position=Position(row["position"]),
+        attempts=row["attempts"],
+        executed=row["executed"],
+        ending=None if row["outcome"] is None else Ending(row["outcome"]),
+        said=row["said"],
+        reason=row["reason"],
+        updated=row["updated"],
+        recent=row["recent_attempt"],
+        next=row["next_attempt"],
+    )

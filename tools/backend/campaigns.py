@@ -1,0 +1,639 @@
+"""The campaign engine: who is updated when, whatever the devices speak.
+
+It holds every unfinished campaign in memory, rebuilt from the store at the start, and decides from
+there. Whatever must survive is submitted to the writer; what reaches a device is sent from the
+commit's callback, so that a restart never knows less than a device does. Above all: the position
+`EXECUTE` is durable before a device is told to install.
+
+A campaign is driven by one timer and by the events of its faces; there is no Task per campaign and
+none per device.
+"""
+
+from __future__ import annotations
+
+import heapq
+import uuid
+from collections.abc import Callable, Iterable, Mapping
+from typing import Any
+
+from sqlalchemy import Connection
+
+from agent.runtime.wheel import Timer, TimerWheel
+from tools.backend import campaign_rules as rules
+from tools.backend import campaign_states as states
+from tools.backend import store
+from tools.backend.campaign_records import (
+    Campaign,
+    CampaignRequest,
+    Member,
+    campaign_of,
+    campaign_row,
+    member_change,
+    member_of,
+    member_row,
+)
+from tools.backend.errors import RequestRefused
+from tools.backend.faces.base import (
+    DeviceFace,
+    Ending,
+    FaceEvent,
+    FaceKind,
+    FaceRefused,
+    Order,
+    Package,
+    Position,
+)
+from tools.backend.inventory import Inventory, check_device_id
+from tools.backend.timing import (
+    DEFAULT_CONCURRENCY,
+    MAX_ATTEMPTS,
+    BackendTime,
+    CampaignTiming,
+    in_window,
+    next_opening,
+    rfc822,
+)
+from tools.backend.writer import Writer
+
+Record = Callable[[str, str, str, str, str], None]
+"""(subject, machine, old, new, cause): one line of the journal."""
+
+CAMPAIGN_IDS = uuid.UUID("6b2a7a52-0b1e-5f0e-9d6e-3d1f5b0c7a11")
+"""Ids are derived from the campaign's number: the same run gives the same ids."""
+
+UNREACHABLE = states.REASONS[Ending.UNREACHABLE]
+REACHABLE = "Reachability information received from the network."
+
+
+class CampaignEngine:
+    """All campaigns of the backend."""
+
+    def __init__(
+        self,
+        writer: Writer,
+        inventory: Inventory,
+        wheel: TimerWheel,
+        time: BackendTime,
+        timing: CampaignTiming,
+        record: Record,
+    ) -> None:
+        self._writer = writer
+        self._inventory = inventory
+        self._wheel = wheel
+        self._time = time
+        self._timing = timing
+        self._record = record
+        self._faces: dict[str, DeviceFace] = {}
+        self._bodies: dict[str, bytes] = {}
+        self._open: dict[str, Member] = {}
+        self._latest: dict[str, Member] = {}
+        self._sequence = 0
+        self._number = 0
+        self.campaigns: dict[str, Campaign] = {}
+        self.on_change: Callable[[], None] = lambda: None
+        """Called when a campaign begins or ends."""
+
+    # -- life ---
+
+    def attach(self, protocol: str, face: DeviceFace) -> None:
+        """Let `face` serve the campaigns of `protocol`."""
+        self._faces[protocol] = face
+
+    def load(self, connection: Connection) -> None:
+        """Read every campaign, and the content of those that are not finished."""
+        for row in store.load_campaigns(connection):
+            campaign = campaign_of(row)
+            self.campaigns[campaign.id] = campaign
+            self._number = max(self._number, campaign.number)
+        for row in store.load_members(connection):
+            campaign = self.campaigns[row["campaign"]]
+            member = member_of(campaign, row)
+            campaign.members[member.device] = member
+        for campaign in sorted(self.campaigns.values(), key=lambda item: item.number):
+            self._adopt(campaign)
+            if campaign.unfinished or campaign.active:
+                self._bodies[campaign.digest] = store.load_content(connection, campaign.digest)
+
+    def _adopt(self, campaign: Campaign) -> None:
+        """Index the members of a campaign that was just made or loaded."""
+        for member in campaign.members.values():
+            if member.status == states.REJECTED:
+                continue
+            self._latest[member.device] = member
+            if not member.final:
+                campaign.unfinished += 1
+                self._open[member.device] = member
+            elif member.active:
+                self._open[member.device] = member  # aborted while installing
+            if member.active:
+                campaign.active += 1
+        campaign.timer = Timer(lambda _now: self._advance(campaign))
+
+    def resume(self) -> None:
+        """Go on after a start: orders under way first, then everything that is due."""
+        for campaign in list(self.campaigns.values()):
+            if campaign.final and not campaign.active:
+                continue
+            for member in list(campaign.members.values()):
+                if member.active:
+                    self._watch(member)
+                    self._offer(member)
+                elif member.status == states.PENDING:
+                    self._later(member, member.next or 0.0)
+                elif member.status in (states.NO_DATA, states.DATA, states.FAULT):
+                    campaign.ready.append(member)
+            self._advance(campaign)
+
+    def stop(self) -> None:
+        """Let no timer fire any more."""
+        for campaign in self.campaigns.values():
+            if campaign.timer is not None:
+                self._wheel.disarm(campaign.timer)
+
+    # -- what is asked from outside ---
+
+    @property
+    def unfinished(self) -> int:
+        """Devices without a final result in campaigns that may still run."""
+        return sum(campaign.unfinished for campaign in self.campaigns.values())
+
+    def latest(self, device: str) -> Member | None:
+        """The device in the newest campaign that accepted it."""
+        return self._latest.get(device)
+
+    def concerns(self, device: str) -> bool:
+        """Whether an unfinished campaign has this device."""
+        return device in self._open
+
+    def of_account(self, account: str) -> list[Campaign]:
+        """The campaigns of an account, in the order of creation."""
+        found = [item for item in self.campaigns.values() if item.account == account]
+        return sorted(found, key=lambda item: item.number)
+
+    async def create(self, request: CampaignRequest) -> Campaign:
+        """Check a request and make the campaign durable. Raises RequestRefused."""
+        campaign = self._draft(request)
+        # From here to the await nothing else runs: of two requests with the same device exactly
+        # one finds it free.
+        self.campaigns[campaign.id] = campaign
+        self._adopt(campaign)
+        try:
+            body = await self._writer.submit(lambda connection: _insert(connection, campaign))
+        except Exception:
+            self._forget(campaign)
+            raise
+        if campaign.unfinished:
+            self._bodies[campaign.digest] = body
+        self.on_change()
+        self._tick(campaign)
+        return campaign
+
+    def _draft(self, request: CampaignRequest) -> Campaign:
+        now = self._time.now()
+        firmware = self._inventory.packages.get((request.account, request.package))
+        if firmware is None or firmware.protocol != request.protocol:
+            raise RequestRefused(f"Firmware {request.package!r} is not available")
+        if firmware.version_to != request.version_to:
+            raise RequestRefused(f"Firmware {request.package!r} has no version for firmwareTo")
+        if request.protocol not in self._faces:
+            raise RequestRefused(f"Protocol {request.protocol!r} is not supported")
+        start, end = rules.check_dates(request, now)
+        windows = rules.check_windows(request.windows)
+        devices = rules.check_devices(request)
+        number = self._number + 1
+        campaign = Campaign(
+            id=str(uuid.uuid5(CAMPAIGN_IDS, f"{request.account}/{number}")),
+            number=number,
+            account=request.account,
+            title=request.title,
+            protocol=request.protocol,
+            package=request.package,
+            digest=firmware.digest,
+            version_from=request.version_from,
+            version_to=request.version_to,
+            make=firmware.make,
+            model=firmware.model,
+            start_date=request.start_date,
+            end_date=request.end_date,
+            windows=windows,
+            created=now,
+            starts=rules.first_start(start, now, len(devices), self._timing),
+            ends=end,
+            concurrency=request.concurrency or DEFAULT_CONCURRENCY,
+            auto_assign=request.auto_assign,
+            auto_add=request.auto_add,
+            status=states.REQUEST_PENDING,
+        )
+        for device_id in devices:
+            member = self._draft_member(campaign, check_device_id(device_id), request)
+            campaign.members[member.device] = member
+        accepted = sum(not member.final for member in campaign.members.values())
+        account = self._inventory.accounts[request.account]
+        rules.check_pilot(request, accepted, account.pilot_waived, self.campaigns.values())
+        if not accepted:
+            campaign.status = states.REQUEST_FAILED
+        self._number = number
+        return campaign
+
+    def _draft_member(self, campaign: Campaign, device_id: str, request: CampaignRequest) -> Member:
+        device = self._inventory.by_id(campaign.account, device_id)
+        reason = ""
+        if device is None:
+            reason = rules.NOT_FOUND
+        elif device.name in self._open:
+            reason = rules.ALREADY_SCHEDULED
+        elif (device.make, device.model) != (campaign.make, campaign.model):
+            reason = rules.WRONG_MAKE
+        name = device_id if device is None else device.name
+        delivery = "push" if device is None else device.delivery
+        if request.deliveries is not None:
+            delivery = request.deliveries.get(device_id, delivery)
+        member = Member(campaign, name, device_id, delivery, states.NO_DATA)
+        member.updated = campaign.created
+        if reason:
+            member.status, member.reason, member.position = states.REJECTED, reason, Position.DONE
+        elif self._faces[campaign.protocol].reachable(name):
+            member.status, member.reason = states.DATA, REACHABLE
+        else:
+            member.reason = UNREACHABLE
+        if not member.final:
+            campaign.ready.append(member)
+        return member
+
+    def _forget(self, campaign: Campaign) -> None:
+        """Undo `create` after a failed commit."""
+        del self.campaigns[campaign.id]
+        for member in campaign.members.values():
+            if self._open.get(member.device) is member:
+                del self._open[member.device]
+            if self._latest.get(member.device) is member:
+                del self._latest[member.device]
+
+    async def cancel(self, campaign: Campaign) -> None:
+        """Cancel before the start, abort after it. Raises RequestRefused after the end."""
+        if campaign.final:
+            raise RequestRefused("The campaign has ended or was cancelled already")
+        started = campaign.status == states.SCHEDULED
+        for member in list(campaign.members.values()):
+            if member.final:
+                continue
+            installing = member.position in (Position.EXECUTE, Position.INSTALLING)
+            self._move(member, "abort" if started else "cancel")
+            member.reason, member.next = "by user", None
+            campaign.unfinished -= 1
+            if installing:
+                self._save(member)  # its real result replaces this one
+            else:
+                self._drop(member)
+        self._move_campaign(campaign, "cancel")
+        await self._writer.submit(lambda _connection: None)
+        self._settle(campaign)
+
+    # -- scheduling ---
+
+    def _tick(self, campaign: Campaign, instant: float = 0.0) -> None:
+        """Look at the campaign at `instant`, or at once."""
+        if campaign.timer is not None:
+            self._wheel.arm(campaign.timer, self._time.on_wheel(instant))
+
+    def _advance(self, campaign: Campaign) -> None:
+        """Do what is due in a campaign, and arm its timer for what comes next."""
+        now = self._time.now()
+        if campaign.status == states.REQUEST_PENDING:
+            self._move_campaign(campaign, "accepted")
+        if campaign.status == states.QUEUED:
+            self._move_campaign(campaign, "checked")
+        if campaign.status == states.PRE_SCHEDULED and now >= campaign.starts:
+            self._move_campaign(campaign, "start")
+        if campaign.status == states.SCHEDULED:
+            if now >= campaign.ends:
+                self._expire(campaign)
+            else:
+                self._look_again(campaign, now)
+                self._start_some(campaign, now)
+            self._settle(campaign)
+        self._arm(campaign, now)
+
+    def _arm(self, campaign: Campaign, now: float) -> None:
+        if campaign.final:
+            return
+        if campaign.status == states.PRE_SCHEDULED:
+            self._tick(campaign, campaign.starts)
+            return
+        due = campaign.ends
+        if campaign.later:
+            due = min(due, campaign.later[0][0])
+        if campaign.ready and campaign.active < campaign.concurrency:
+            due = min(due, next_opening(campaign.windows, now))
+        self._tick(campaign, due)
+
+    def _later(self, member: Member, instant: float) -> None:
+        self._sequence += 1
+        heapq.heappush(member.campaign.later, (instant, self._sequence, member))
+
+    def _watch(self, member: Member) -> None:
+        """Look at an attempt again when its time is over."""
+        started = member.recent if member.recent is not None else self._time.now()
+        self._later(member, started + self._timing.attempt_limit)
+
+    def _look_again(self, campaign: Campaign, now: float) -> None:
+        """Members whose instant has come: a retry, a delayed install, an attempt out of time."""
+        while campaign.later and campaign.later[0][0] <= now:
+            member = heapq.heappop(campaign.later)[2]
+            if member.final:
+                continue
+            if member.position == Position.DOWNLOADED:
+                self._try_execute(member, now)
+            elif member.active:
+                # An entry of an earlier attempt finds this one younger and is dropped.
+                limit = (member.recent or 0.0) + self._timing.attempt_limit
+                if not member.executed and now >= limit:
+                    self._finish(member, Ending.TIMEOUT, "")
+            elif member.status in (states.PENDING, states.FAULT) and now >= (member.next or 0.0):
+                campaign.ready.append(member)
+
+    def _start_some(self, campaign: Campaign, now: float) -> None:
+        face = self._faces[campaign.protocol]
+        if not in_window(campaign.windows, now):
+            return
+        waiting = len(campaign.ready)
+        while waiting and campaign.active < campaign.concurrency:
+            waiting -= 1
+            member = campaign.ready.popleft()
+            if member.final or member.active or (member.next or 0.0) > now:
+                continue  # a stale entry: its turn came or comes another way
+            if not face.reachable(member.device):
+                if member.status in (states.DATA, states.PENDING):
+                    self._move(member, "unreachable")
+                    member.reason, member.next = UNREACHABLE, None
+                    self._save(member)
+                if member.status == states.FAULT:
+                    self._later(member, now + self._timing.retry_delay)
+                continue  # its registration brings it back
+            if member.status == states.NO_DATA:
+                self._move(member, "reachable")
+            if member.status in (states.DATA, states.FAULT):
+                self._move(member, "plan")
+            self._begin(member, now)
+
+    def _begin(self, member: Member, now: float) -> None:
+        self._move(member, "start")
+        self._step(member, "offer")
+        member.attempts += 1
+        member.ending, member.said = None, ""
+        member.recent, member.next = now, None
+        end = now + self._timing.slot
+        member.reason = (
+            f"The upgrade is scheduled to begin on {rfc822(now)}, "
+            f"and the estimated completion is {rfc822(end)}."
+        )
+        member.campaign.active += 1
+        self._watch(member)
+        self._save(member, lambda: self._offer(member))
+
+    def _offer(self, member: Member) -> None:
+        """Hand an attempt to its face: a new one, or one that a former run began."""
+        if not member.active:
+            return
+        campaign = member.campaign
+        package = Package(
+            campaign.package, campaign.version_to, campaign.digest, self._bodies[campaign.digest]
+        )
+        try:
+            self._faces[campaign.protocol].offer(
+                Order(member.device, package, member.delivery, member.position)
+            )
+        except FaceRefused as error:
+            self._fault(member, str(error))
+
+    def _fault(self, member: Member, text: str) -> None:
+        now = self._time.now()
+        if member.executed or member.status != states.STARTED:
+            return
+        again = next_opening(member.campaign.windows, now + self._timing.retry_delay)
+        self._move(member, "fault")
+        self._step(member, "retry")
+        member.attempts -= 1  # the device has not been asked
+        member.campaign.active -= 1
+        member.said, member.next = text, again
+        member.reason = f"Request to FOTA server failed, estimated retry time on {rfc822(again)}."
+        self._save(member)
+        self._later(member, again)
+        self._arm(member.campaign, now)
+
+    # -- what faces tell ---
+
+    def face_event(self, event: FaceEvent) -> None:
+        """Take an event of a face."""
+        if event.version:
+            self._version(event.device, event.version)
+        member = self._open.get(event.device)
+        if member is None:
+            return
+        _HANDLERS[event.kind](self, member, event)
+
+    def _version(self, name: str, version: str) -> None:
+        device = self._inventory.devices.get(name)
+        if device is not None and device.firmware != version:
+            device.firmware, device.updated = version, self._time.now()
+            self._writer.submit_row(store.PUT_DEVICE, store.row_of(device))
+
+    def _on_registered(self, member: Member, _event: FaceEvent) -> None:
+        if member.status != states.NO_DATA:
+            return
+        self._move(member, "reachable")
+        self._move(member, "plan")
+        campaign = member.campaign
+        now = self._time.now()
+        start = next_opening(campaign.windows, max(now, campaign.starts))
+        member.next = start
+        member.reason = (
+            f"Upgrade pending, the device upgrade is estimated to be scheduled for {rfc822(start)}"
+        )
+        self._save(member)
+        campaign.ready.append(member)
+        if campaign.status == states.SCHEDULED and campaign.active < campaign.concurrency:
+            self._tick(campaign)
+
+    def _on_ignored(self, member: Member, _event: FaceEvent) -> None:
+        """Nothing follows: reachability is asked for when the device's turn comes."""
+
+    def _on_progress(self, member: Member, _event: FaceEvent) -> None:
+        if member.position == Position.OFFERED:
+            self._step(member, "progress")
+            self._save(member)
+
+    def _on_downloaded(self, member: Member, event: FaceEvent) -> None:
+        if member.position in (Position.OFFERED, Position.DOWNLOADING):
+            self._step(member, "downloaded")
+        elif member.position != Position.DOWNLOADED:
+            return  # a repeated notification must not execute twice
+        member.said = event.said
+        self._try_execute(member, self._time.now())
+
+    def _try_execute(self, member: Member, now: float) -> None:
+        """Tell the device to install, if its window is open or its slot still runs."""
+        campaign = member.campaign
+        in_slot = member.recent is not None and now < member.recent + self._timing.slot
+        if not (in_window(campaign.windows, now) or in_slot):
+            self._save(member)
+            opening = next_opening(campaign.windows, now)
+            self._later(member, opening)
+            self._arm(campaign, now)
+            return
+        self._step(member, "execute")
+        member.executed = True
+        # The intent first; the message only after the commit.
+        self._save(member, lambda: self._install(member))
+
+    def _install(self, member: Member) -> None:
+        if member.position == Position.EXECUTE:
+            self._faces[member.campaign.protocol].install(member.device)
+
+    def _on_installing(self, member: Member, event: FaceEvent) -> None:
+        if member.position == Position.EXECUTE:
+            self._step(member, "installing")
+            member.said = event.said
+            self._save(member)
+
+    def _on_final(self, member: Member, event: FaceEvent) -> None:
+        if member.active and event.ending is not None:
+            self._finish(member, event.ending, event.said)
+
+    def _finish(self, member: Member, ending: Ending, said: str) -> None:
+        """The end of an attempt: success, another attempt, or failure."""
+        campaign = member.campaign
+        now = self._time.now()
+        aborted = member.status == states.ABORTED
+        member.ending, member.said = ending, said
+        member.reason = states.REASONS[ending]
+        again = next_opening(campaign.windows, now + self._timing.retry_delay)
+        if ending is Ending.SUCCESS:
+            self._move(member, "succeed")
+            self._upgraded(member, now)
+        elif (
+            ending in states.RETRYABLE
+            and not (aborted or member.executed)
+            and member.attempts < MAX_ATTEMPTS
+            and again < campaign.ends
+        ):
+            self._move(member, "retry")
+            self._step(member, "retry")
+            campaign.active -= 1
+            member.next = again
+            self._faces[campaign.protocol].withdraw(member.device)
+            self._save(member)
+            self._later(member, again)
+            self._arm(campaign, now)
+            return
+        else:
+            self._move(member, "fail")
+        if not aborted:
+            campaign.unfinished -= 1
+        self._drop(member)
+        if campaign.ready and not campaign.final:
+            self._tick(campaign)
+        self._settle(campaign)
+
+    def _upgraded(self, member: Member, now: float) -> None:
+        device = self._inventory.devices.get(member.device)
+        if device is not None:
+            device.upgraded = now
+            self._writer.submit_row(store.PUT_DEVICE, store.row_of(device))
+
+    # -- ends ---
+
+    def _expire(self, campaign: Campaign) -> None:
+        """The end date: whoever has no result by now has failed."""
+        for member in list(campaign.members.values()):
+            if member.final:
+                continue
+            self._move(member, "end")
+            member.ending = member.ending or Ending.TIMEOUT
+            member.reason = (
+                f"The campaign ended before the upgrade did, try count {member.attempts}."
+                if member.attempts
+                else "The network does not report this device is reachable, no retry available, "
+                "try count 0."
+            )
+            campaign.unfinished -= 1
+            self._drop(member)
+
+    def _drop(self, member: Member) -> None:
+        """Take a member with a final status off the schedule."""
+        if member.active:
+            member.campaign.active -= 1
+            self._faces[member.campaign.protocol].withdraw(member.device)
+        if member.position != Position.DONE:
+            self._step(member, "finish")
+        member.next = None
+        if self._open.get(member.device) is member:
+            del self._open[member.device]
+        self._save(member)
+
+    def _settle(self, campaign: Campaign) -> None:
+        """End a campaign that has nothing left to do, and let go of what it held."""
+        if campaign.status == states.SCHEDULED and not campaign.unfinished:
+            self._move_campaign(campaign, "end")
+        if campaign.final and not campaign.active:
+            if campaign.timer is not None:
+                self._wheel.disarm(campaign.timer)
+            campaign.ready.clear()
+            campaign.later.clear()
+            needed = any(
+                other.digest == campaign.digest and (other.unfinished or other.active)
+                for other in self.campaigns.values()
+            )
+            if not needed:
+                self._bodies.pop(campaign.digest, None)
+            self.on_change()
+
+    # -- the only places where a state changes ---
+
+    def _move_campaign(self, campaign: Campaign, event: str) -> None:
+        old = campaign.status
+        campaign.status = states.next_state(states.CAMPAIGN_TABLE, old, event)
+        self._record(campaign.id, "campaign", old, campaign.status, event)
+        self._writer.submit_row(
+            store.SET_CAMPAIGN_STATUS, {"b_id": campaign.id, "b_status": campaign.status}
+        )
+
+    def _move(self, member: Member, event: str) -> None:
+        old = member.status
+        member.status = states.next_state(states.DEVICE_TABLE, old, event)
+        member.updated = self._time.now()
+        self._record(member.device, "campaign device", old, member.status, event)
+
+    def _step(self, member: Member, event: str) -> None:
+        old = member.position
+        member.position = states.next_state(states.POSITION_TABLE, old, event)
+        self._record(member.device, "attempt", old.name, member.position.name, event)
+
+    def _save(self, member: Member, then: Callable[[], None] | None = None) -> None:
+        """Submit a member's row; `then` runs after the commit, and not when that failed."""
+
+        def committed(_result: Any, error: Exception | None) -> None:
+            if error is None and then is not None:
+                then()
+
+        callback = None if then is None else committed
+        self._writer.submit_row(store.SET_MEMBER, member_change(member), callback)
+
+
+_HANDLERS: Mapping[FaceKind, Callable[[CampaignEngine, Member, FaceEvent], None]] = {
+    FaceKind.REGISTERED: CampaignEngine._on_registered,
+    FaceKind.GONE: CampaignEngine._on_ignored,
+    FaceKind.VERSION: CampaignEngine._on_ignored,
+    FaceKind.PROGRESS: CampaignEngine._on_progress,
+    FaceKind.DOWNLOADED: CampaignEngine._on_downloaded,
+    FaceKind.INSTALLING: CampaignEngine._on_installing,
+    FaceKind.FINAL: CampaignEngine._on_final,
+}
+
+
+def _insert(connection: Connection, campaign: Campaign) -> bytes:
+    """Write a new campaign with all its devices, and fetch the bytes it will send."""
+    connection.execute(store.ADD_CAMPAIGN, campaign_row(campaign))
+    rows: Iterable[dict[str, Any]] = [member_row(item) for item in campaign.members.values()]
+    connection.execute(store.ADD_MEMBER, list(rows))
+    return store.load_content(connection, campaign.digest)

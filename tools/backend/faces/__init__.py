@@ -1,0 +1,1 @@
+"""Device faces: one module for each protocol that devices speak to the backend."""

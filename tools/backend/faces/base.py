@@ -1,0 +1,151 @@
+"""What the campaign engine and a device-facing server say to each other.
+
+The engine decides *whether and when* (dates, windows, places, attempts); a face knows *how* (one
+protocol). The engine calls `offer`, `install` and `withdraw`; the face answers with `FaceEvent`s.
+Nothing here names a protocol.
+"""
+
+from __future__ import annotations
+
+import enum
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Literal, Protocol
+
+from tools.backend.errors import BackendError
+
+Delivery = Literal["push", "pull"]
+
+
+class FaceRefused(BackendError):
+    """A face cannot begin an order now; the reason is ours, not the device's."""
+
+
+class Position(enum.IntEnum):
+    """How far the one attempt under way has come. Durable, so that a restart knows it."""
+
+    WAITING = 0
+    OFFERED = 1
+    DOWNLOADING = 2
+    DOWNLOADED = 3
+    EXECUTE = 4
+    """The device may have been told to install: written before the message leaves."""
+    INSTALLING = 5
+    """The device has confirmed that it was told to install."""
+    DONE = 6
+
+
+class Ending(enum.StrEnum):
+    """How an attempt ended: the update engine's outcomes, and what only a server can see."""
+
+    SUCCESS = "success"
+    CANCELLED = "cancelled"
+    DEFERRED = "deferred"
+    NO_SPACE = "no space"
+    OUT_OF_MEMORY = "out of memory"
+    CONNECTION_LOST = "connection lost"
+    INTEGRITY = "integrity"
+    SIGNATURE = "signature"
+    WRONG_DEVICE = "wrong device"
+    DOWNGRADE = "downgrade"
+    DEPENDENCY = "dependency"
+    UNSUPPORTED_PACKAGE = "unsupported package"
+    BAD_URI = "bad URI"
+    UNSUPPORTED_PROTOCOL = "unsupported protocol"
+    INSTALL_FAILED = "install failed"
+    REVERTED = "reverted"
+    UNREACHABLE = "unreachable"
+    TIMEOUT = "timeout"
+    REFUSED = "refused"
+    NONSENSE = "protocol violation"
+    WRONG_VERSION = "wrong version"
+
+
+class FaceKind(enum.Enum):
+    """What a face has to tell."""
+
+    REGISTERED = "registered"
+    """The device is reachable."""
+    GONE = "gone"
+    """The device said goodbye or its registration ran out."""
+    VERSION = "version"
+    """The device named its running version."""
+    PROGRESS = "progress"
+    DOWNLOADED = "downloaded"
+    INSTALLING = "installing"
+    FINAL = "final"
+    """The attempt is over: `ending` says how, `said` in the protocol's own words."""
+
+
+@dataclass(frozen=True, slots=True)
+class FaceEvent:
+    """One thing that happened to one device."""
+
+    device: str
+    kind: FaceKind
+    ending: Ending | None = None
+    said: str = ""
+    version: str = ""
+
+
+@dataclass(frozen=True, slots=True)
+class Package:
+    """A firmware package as a face delivers it. `body` is shared by all devices."""
+
+    name: str
+    version: str
+    digest: str
+    body: bytes
+
+
+@dataclass(frozen=True, slots=True)
+class Order:
+    """Bring `package` to `device`; `position` is above OFFERED when a former run began it."""
+
+    device: str
+    package: Package
+    delivery: Delivery
+    position: Position
+
+
+@dataclass(frozen=True, slots=True)
+class FaceBelief:
+    """What the device said last, and how we know."""
+
+    state: str
+    result: str
+    version: str
+    source: str
+
+
+EventSink = Callable[[FaceEvent], None]
+
+
+class DeviceFace(Protocol):
+    """A device-facing server."""
+
+    name: str
+
+    async def start(self) -> None:
+        """Open the listener; raises ListenerRefused."""
+
+    async def stop(self) -> None:
+        """Close it, silently for the devices."""
+
+    def resume(self) -> None:
+        """Contact again every device of an unfinished order; called once, after a restart."""
+
+    def reachable(self, device: str) -> bool:
+        """Whether the device could be asked now."""
+
+    def offer(self, order: Order) -> None:
+        """Begin an order, or go on with it. Raises FaceRefused."""
+
+    def install(self, device: str) -> None:
+        """Tell the device to install what it has downloaded. Called once an attempt."""
+
+    def withdraw(self, device: str) -> None:
+        """Drop the order; the device may still hold what it got."""
+
+    def believed(self, device: str) -> FaceBelief | None:
+        """What the device said last; None for one never seen."""

@@ -1,0 +1,148 @@
+"""Accounts, devices and firmware packages in memory, as the store has them.
+
+Decisions come from here; the store is read once, at the start. Devices are listed in the numeric
+order of their ids, which for 15 digits is the order of the text.
+"""
+
+from __future__ import annotations
+
+import bisect
+import re
+from collections.abc import Iterator
+from dataclasses import dataclass
+
+from tools.backend.errors import RequestRefused
+from tools.backend.faces.base import Delivery
+
+ACCOUNT_NAME = re.compile(r"\d{10}-\d{5}")
+DEVICE_ID = re.compile(r"\d{15}")
+IMEI_NAME = re.compile(r"urn:imei:(\d{15})")
+
+PAGE = 1000
+"""Devices in one answer [documented]."""
+
+SYNTHETIC_ID = 990_000_000_000_000
+"""Ids for names that are no IMEI begin here: no reporting body 99 hands out real IMEIs."""
+
+
+@dataclass(frozen=True, slots=True)
+class Account:
+    """A customer of the backend. `secret` is never logged, so it is kept out of the repr."""
+
+    name: str
+    secret: str
+    pilot_waived: bool
+
+    def __repr__(self) -> str:
+        return f"<Account {self.name}>"
+
+
+@dataclass(slots=True)
+class Device:
+    """A device of the inventory; `name` is its identity on the wire."""
+
+    name: str
+    account: str
+    device_id: str
+    make: str
+    model: str
+    firmware: str
+    delivery: Delivery
+    created: float
+    updated: float
+    upgraded: float | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class Firmware:
+    """A package of the catalogue, without its bytes."""
+
+    account: str
+    name: str
+    version_from: str
+    version_to: str
+    make: str
+    model: str
+    protocol: str
+    release_note: str
+    launched: float
+    digest: str
+    size: int
+
+
+def check_account_name(text: str) -> str:
+    """The account name as given, or RequestRefused."""
+    if not ACCOUNT_NAME.fullmatch(text):
+        raise RequestRefused("Invalid account name format")
+    return text
+
+
+def check_device_id(text: object) -> str:
+    """The device id as given, or RequestRefused."""
+    if not isinstance(text, str) or not DEVICE_ID.fullmatch(text):
+        raise RequestRefused("Invalid device id format")
+    return text
+
+
+class Inventory:
+    """What the backend knows of its accounts."""
+
+    def __init__(self) -> None:
+        self.accounts: dict[str, Account] = {}
+        self.devices: dict[str, Device] = {}
+        self.packages: dict[tuple[str, str], Firmware] = {}
+        self._by_id: dict[str, Device] = {}
+        self._ids: dict[str, list[str]] = {}
+        self._stale: set[str] = set()
+        self._synthetic = SYNTHETIC_ID
+
+    def add_device(self, device: Device) -> None:
+        """Add a device, or replace the one of that name; the id must not be another's."""
+        former = self._by_id.get(device.device_id)
+        if former is not None and former.name != device.name:
+            raise RequestRefused(
+                f"Device id {device.device_id} belongs to another identity already"
+            )
+        replaced = self.devices.get(device.name)
+        if replaced is not None:
+            if replaced.account != device.account:
+                raise RequestRefused(f"Identity {device.name} is not free")
+            self._by_id.pop(replaced.device_id, None)
+        self.devices[device.name] = device
+        self._by_id[device.device_id] = device
+        self._stale.add(device.account)
+        number = int(device.device_id)
+        if number >= self._synthetic:
+            self._synthetic = number + 1
+
+    def by_id(self, account: str, device_id: str) -> Device | None:
+        """The device of that id, if the account owns it."""
+        device = self._by_id.get(device_id)
+        return device if device is not None and device.account == account else None
+
+    def id_for(self, name: str) -> str:
+        """The device id of a new identity: its IMEI, or a synthetic one."""
+        match = IMEI_NAME.fullmatch(name)
+        if match is not None:
+            return match[1]
+        device_id = str(self._synthetic)
+        self._synthetic += 1
+        return device_id
+
+    def _sorted_ids(self, account: str) -> list[str]:
+        if account in self._stale or account not in self._ids:
+            self._ids[account] = sorted(
+                device.device_id for device in self.devices.values() if device.account == account
+            )
+            self._stale.discard(account)
+        return self._ids[account]
+
+    def count(self, account: str) -> int:
+        """How many devices the account has."""
+        return len(self._sorted_ids(account))
+
+    def after(self, account: str, last_seen: str) -> Iterator[Device]:
+        """The devices of the account with an id above `last_seen`, in order."""
+        ids = self._sorted_ids(account)
+        for index in range(bisect.bisect_right(ids, last_seen), len(ids)):
+            yield self._by_id[ids[index]]

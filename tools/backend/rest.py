@@ -1,0 +1,125 @@
+"""The REST side of the backend: one ASGI app; errors always in the API's own form."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any
+
+from fastapi import FastAPI, Request
+from fastapi.exceptions import RequestValidationError
+from fastapi.openapi.utils import get_openapi
+from fastapi.responses import JSONResponse, Response
+from starlette.exceptions import HTTPException
+
+from tools.backend import rest_admin, rest_v3
+from tools.backend import rest_models as shapes
+from tools.backend.errors import BackendError, RequestRefused
+from tools.backend.rest_auth import Sessions, Unauthorized, token_answer, wall_clock
+from tools.backend.rest_body import read_body, read_model
+
+if TYPE_CHECKING:
+    from tools.backend.backend import Backend
+
+MAX_FORM = 4_096
+"""Bytes of a token request: a grant type and a scope."""
+
+ERROR_SCHEMA = {
+    "type": "object",
+    "required": ["errorCode", "errorMessage"],
+    "properties": {"errorCode": {"type": "string"}, "errorMessage": {"type": "string"}},
+}
+
+
+def _error(status: int, code: str, message: str) -> JSONResponse:
+    return JSONResponse({"errorCode": code, "errorMessage": message}, status)
+
+
+async def _refused(_request: Request, error: Exception) -> Response:
+    assert isinstance(error, RequestRefused)
+    return _error(error.status, error.code, error.message)
+
+
+async def _unauthorized(_request: Request, error: Exception) -> Response:
+    assert isinstance(error, Unauthorized)
+    return JSONResponse(error.body, 401)
+
+
+async def _invalid(_request: Request, error: Exception) -> Response:
+    assert isinstance(error, RequestValidationError)
+    first = error.errors()[0]
+    where = str(first["loc"][-1]) if first["loc"] else "request"
+    return _error(400, "INVALID_PARAMETER", f"{where}: {first['msg']}")
+
+
+async def _http(_request: Request, error: Exception) -> Response:
+    assert isinstance(error, HTTPException)
+    code = {404: "RESOURCE_NOT_FOUND", 405: "METHOD_NOT_ALLOWED"}.get(
+        error.status_code, "INVALID_PARAMETER"
+    )
+    response = _error(error.status_code, code, str(error.detail))
+    response.headers.update(error.headers or {})
+    return response
+
+
+async def _failed(_request: Request, error: Exception) -> Response:
+    assert isinstance(error, BackendError)
+    return _error(500, "INTERNAL_ERROR", "The backend could not store the change")
+
+
+def build_app(backend: Backend) -> FastAPI:
+    """The app of a backend; it may be made before the backend is started."""
+    app = FastAPI(title="Software Management Services, reference backend", docs_url=None)
+    clock = backend.runtime.clock
+    sessions = Sessions(backend.inventory, wall_clock(clock.virtual, clock.now))
+    for kind, handler in (
+        (RequestRefused, _refused),
+        (Unauthorized, _unauthorized),
+        (RequestValidationError, _invalid),
+        (HTTPException, _http),
+        (BackendError, _failed),
+    ):
+        app.add_exception_handler(kind, handler)
+
+    @app.post("/api/ts/v1/oauth2/token")
+    async def token(request: Request) -> Response:
+        return token_answer(sessions, request, await read_body(request, MAX_FORM))
+
+    @app.post("/api/m2m/v1/session/login")
+    async def login(request: Request) -> dict[str, str]:
+        owner = sessions.bearer(request)
+        asked = await read_model(request, shapes.Login)
+        account = sessions.account(asked.username, asked.password)
+        if account is None or account.name != owner.name:
+            raise Unauthorized(
+                {
+                    "errorCode": "M2M.REQUEST_FAILED.Unauthorized",
+                    "errorMessage": "Unknown user name or wrong password",
+                }
+            )
+        return {"sessionToken": sessions.open_session(account)}
+
+    @app.post("/api/m2m/v1/session/logout")
+    async def logout(request: Request) -> dict[str, str]:
+        sessions.caller(request)
+        session = request.headers["vz-m2m-token"]
+        sessions.close_session(session)
+        return {"sessionToken": session}
+
+    app.include_router(rest_v3.router(backend, sessions))
+    app.include_router(rest_admin.router(backend, sessions))
+    app.openapi = lambda: _openapi(app)  # type: ignore[method-assign]
+    return app
+
+
+def _openapi(app: FastAPI) -> dict[str, Any]:
+    """FastAPI's document with our one error form instead of its 422."""
+    if app.openapi_schema is None:
+        document = get_openapi(title=app.title, version="3", routes=app.routes)
+        error = {"application/json": {"schema": ERROR_SCHEMA}}
+        for path in document["paths"].values():
+            for operation in path.values():
+                operation["responses"].pop("422", None)
+                operation["responses"]["400"] = {"description": "Refused", "content": error}
+        for name in ("HTTPValidationError", "ValidationError"):
+            document.get("components", {}).get("schemas", {}).pop(name, None)
+        app.openapi_schema = document
+    return app.openapi_schema

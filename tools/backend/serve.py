@@ -1,0 +1,137 @@
+"""`fotilla backend`: the reference backend alone, until a signal ends it."""
+
+from __future__ import annotations
+
+import asyncio
+import json
+import os
+import signal
+import sys
+from dataclasses import dataclass
+from pathlib import Path
+
+from agent.runtime.runtime import Runtime
+from tools.backend.backend import Backend, BackendConfig
+from tools.backend.errors import BackendError, StoreError
+
+__all__ = [
+    "Backend",
+    "BackendConfig",
+    "ServeOptions",
+    "parse_bind",
+    "serve",
+    "write_ready_file",
+]
+
+EXIT_OK = 0
+EXIT_USAGE = 2
+
+READY_MODE = 0o600
+"""The ready file holds the account's secret."""
+
+SQLITE = "sqlite:///"
+
+
+@dataclass(frozen=True, slots=True)
+class ServeOptions:
+    """What `fotilla backend` is asked."""
+
+    coap: str = "127.0.0.1:5683"
+    rest: str = "127.0.0.1:8080"
+    db: str = "fotilla-backend.db"
+    """An SQLite file, as a path or a URL."""
+    ready_file: Path | None = None
+    timing: str = "documented"
+    pilot_waived: bool = False
+    seed: int = 0
+    """Of message ids and tokens, together with the number of the start."""
+
+
+def parse_bind(text: str) -> tuple[str, int]:
+    """`HOST:PORT` or `[V6]:PORT`; a ValueError names the text."""
+    host, colon, port = text.rpartition(":")
+    if not colon or not (port.isascii() and port.isdigit()) or int(port) > 65535:
+        raise ValueError(f"{text!r} is not HOST:PORT")
+    if host.startswith("[") and host.endswith("]"):
+        host = host[1:-1]
+    elif ":" in host:
+        raise ValueError(f"{text!r}: write an IPv6 address as [ADDRESS]:PORT")
+    return host or "0.0.0.0", int(port)
+
+
+def database_path(text: str) -> str:
+    """The file of a database given as a path or as an SQLite URL."""
+    if text.startswith(SQLITE):
+        return text.removeprefix(SQLITE)
+    if "://" in text:
+        # The text may hold a password, so only its scheme is repeated.
+        raise StoreError(f"a database of kind {text.partition(':')[0]!r} is not supported: SQLite")
+    return text
+
+
+def _authority(address: tuple[str, int]) -> str:
+    host, port = address
+    return f"[{host}]:{port}" if ":" in host else f"{host}:{port}"
+
+
+def write_ready_file(path: Path, backend: Backend) -> None:
+    """Say where we listen and how to log in: complete at once, for the owner only."""
+    listeners = {"coap": f"coap://{_authority(backend.coap_address)}"}
+    if backend.rest_address is not None:
+        listeners["rest"] = f"http://{_authority(backend.rest_address)}"
+    account = backend.account
+    content = {
+        "listeners": listeners,
+        "account": {"name": account.name, "secret": account.secret},
+    }
+    draft = path.with_name(f".{path.name}.{os.getpid()}")
+    # Exclusive: a draft of that name that is not ours must not receive the secret.
+    draft.unlink(missing_ok=True)
+    descriptor = os.open(draft, os.O_WRONLY | os.O_CREAT | os.O_EXCL, READY_MODE)
+    with os.fdopen(descriptor, "w") as file:
+        json.dump(content, file)
+        file.write("\n")
+    draft.replace(path)
+
+
+def serve(options: ServeOptions) -> int:
+    """Serve until SIGINT or SIGTERM; returns the exit code."""
+    try:
+        config = BackendConfig(
+            db=database_path(options.db),
+            coap=parse_bind(options.coap),
+            rest=parse_bind(options.rest),
+            timing=options.timing,
+            pilot_waived=options.pilot_waived,
+        )
+        return asyncio.run(_serve(config, options.ready_file, options.seed))
+    except (BackendError, ValueError, OSError) as error:
+        print(f"fotilla backend: {error}", file=sys.stderr)
+        return EXIT_USAGE
+
+
+async def _serve(config: BackendConfig, ready_file: Path | None, seed: int) -> int:
+    loop = asyncio.get_running_loop()
+    stopping = asyncio.Event()
+    signals = (signal.SIGINT, signal.SIGTERM)
+    for number in signals:
+        loop.add_signal_handler(number, stopping.set)
+    try:
+        async with Runtime.real(seed=seed) as runtime:
+            backend = Backend(runtime, config)
+            await backend.start()
+            try:
+                coap = _authority(backend.coap_address)
+                rest = _authority(backend.rest_address) if backend.rest_address else "none"
+                print(f"fotilla backend: CoAP on {coap}, REST on {rest}", file=sys.stderr)
+                if ready_file is not None:
+                    write_ready_file(ready_file, backend)
+                await stopping.wait()
+            finally:
+                await backend.stop()
+                if ready_file is not None:
+                    ready_file.unlink(missing_ok=True)
+    finally:
+        for number in signals:
+            loop.remove_signal_handler(number)
+    return EXIT_OK

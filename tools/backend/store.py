@@ -1,0 +1,176 @@
+"""Reading and writing the tables: plain functions over a synchronous Connection.
+
+Statements that write one row are module constants, so that the writer can join neighbours of the
+same kind into one executemany.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterator, Sequence
+from dataclasses import asdict, dataclass
+from typing import Any
+
+from sqlalchemy import Connection, RowMapping, bindparam, delete, insert, select, update
+from sqlalchemy.dialects import sqlite
+
+from tools.backend import tables
+from tools.backend.errors import StoreError
+from tools.backend.inventory import Account, Device, Firmware
+
+
+def _upsert(table: Any, *keys: str) -> Any:
+    statement = sqlite.insert(table)
+    columns = {
+        column.name: statement.excluded[column.name]
+        for column in table.columns
+        if column.name not in keys
+    }
+    return statement.on_conflict_do_update(index_elements=list(keys), set_=columns)
+
+
+PUT_COUNTER = _upsert(tables.counters, "name")
+PUT_ACCOUNT = _upsert(tables.accounts, "name")
+PUT_DEVICE = _upsert(tables.devices, "name")
+PUT_REGISTRATION = _upsert(tables.registrations, "name")
+PUT_PACKAGE = _upsert(tables.packages, "account", "name")
+PUT_CONTENT = sqlite.insert(tables.contents).on_conflict_do_nothing(index_elements=["digest"])
+ADD_CAMPAIGN = insert(tables.campaigns)
+ADD_MEMBER = insert(tables.campaign_devices)
+
+REFRESH_REGISTRATION = (
+    update(tables.registrations)
+    .where(tables.registrations.c.location == bindparam("b_location"))
+    .values(
+        host=bindparam("b_host"),
+        port=bindparam("b_port"),
+        lifetime=bindparam("b_lifetime"),
+        binding=bindparam("b_binding"),
+        objects=bindparam("b_objects"),
+        expires=bindparam("b_expires"),
+    )
+)
+DROP_REGISTRATION = delete(tables.registrations).where(
+    tables.registrations.c.location == bindparam("b_location")
+)
+SET_CAMPAIGN_STATUS = (
+    update(tables.campaigns)
+    .where(tables.campaigns.c.id == bindparam("b_id"))
+    .values(status=bindparam("b_status"))
+)
+SET_MEMBER = (
+    update(tables.campaign_devices)
+    .where(tables.campaign_devices.c.campaign == bindparam("b_campaign"))
+    .where(tables.campaign_devices.c.device == bindparam("b_device"))
+    .values(
+        status=bindparam("b_status"),
+        position=bindparam("b_position"),
+        attempts=bindparam("b_attempts"),
+        executed=bindparam("b_executed"),
+        outcome=bindparam("b_outcome"),
+        said=bindparam("b_said"),
+        reason=bindparam("b_reason"),
+        updated=bindparam("b_updated"),
+        recent_attempt=bindparam("b_recent_attempt"),
+        next_attempt=bindparam("b_next_attempt"),
+    )
+)
+
+
+@dataclass(slots=True)
+class Registration:
+    """A registration as it is stored; `host` and `port` are where the device was heard last."""
+
+    name: str
+    face: str
+    location: str
+    host: str
+    port: int
+    lifetime: int
+    version: str
+    binding: str
+    queue: bool
+    objects: str
+    registered: float
+    expires: float
+
+
+def open_schema(connection: Connection) -> None:
+    """Make the tables of a new database; refuse one of another schema version."""
+    tables.metadata.create_all(connection)
+    version = counter(connection, "schema")
+    if version is None:
+        put_counter(connection, "schema", tables.SCHEMA_VERSION)
+    elif version != tables.SCHEMA_VERSION:
+        raise StoreError(
+            f"the database has schema version {version:g}, this program needs "
+            f"{tables.SCHEMA_VERSION}"
+        )
+
+
+def counter(connection: Connection, name: str) -> float | None:
+    """The value of a counter, None for one never written."""
+    query = select(tables.counters.c.value).where(tables.counters.c.name == name)
+    value: float | None = connection.execute(query).scalar_one_or_none()
+    return value
+
+
+def put_counter(connection: Connection, name: str, value: float) -> None:
+    """Write a counter."""
+    connection.execute(PUT_COUNTER, {"name": name, "value": value})
+
+
+def row_of(record: Any) -> dict[str, Any]:
+    """The columns of a dataclass that mirrors a table."""
+    return asdict(record)
+
+
+def load_accounts(connection: Connection) -> Iterator[Account]:
+    for row in connection.execute(select(tables.accounts)).mappings():
+        yield Account(**row)
+
+
+def load_devices(connection: Connection) -> Iterator[Device]:
+    for row in connection.execute(select(tables.devices)).mappings():
+        yield Device(**row)
+
+
+def load_packages(connection: Connection) -> Iterator[Firmware]:
+    for row in connection.execute(select(tables.packages)).mappings():
+        yield Firmware(**row)
+
+
+def load_registrations(connection: Connection, face: str) -> list[Registration]:
+    query = select(tables.registrations).where(tables.registrations.c.face == face)
+    return [Registration(**row) for row in connection.execute(query).mappings()]
+
+
+def load_content(connection: Connection, digest: str) -> bytes:
+    """The bytes of a package."""
+    query = select(tables.contents.c.body).where(tables.contents.c.digest == digest)
+    body: bytes | None = connection.execute(query).scalar_one_or_none()
+    if body is None:
+        raise StoreError(f"the content {digest} is missing from the database")
+    return body
+
+
+def load_campaigns(connection: Connection) -> Sequence[RowMapping]:
+    query = select(tables.campaigns).order_by(tables.campaigns.c.number)
+    return connection.execute(query).mappings().all()
+
+
+def load_members(connection: Connection) -> Sequence[RowMapping]:
+    query = select(tables.campaign_devices).order_by(
+        tables.campaign_devices.c.campaign, tables.campaign_devices.c.device
+    )
+    return connection.execute(query).mappings().all()
+
+
+def windows_text(windows: tuple[tuple[int, int], ...]) -> str:
+    """Time windows as the store keeps them: in the order they were sent."""
+    return json.dumps(windows, separators=(",", ":"))
+
+
+def windows_of(text: str) -> tuple[tuple[int, int], ...]:
+    """The reverse of `windows_text`."""
+    return tuple((start, end) for start, end in json.loads(text))

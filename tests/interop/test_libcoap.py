@@ -19,8 +19,9 @@ from protocols.coap import (
     RequestFailed,
     make_options,
 )
+from tests.interop.libcoap import coap_client, coap_server
 from tests.interop.our_server import LARGE_BODY, OurServer
-from tests.interop.relay import fates, free_port, listed, relayed
+from tests.interop.relay import fates, listed, relayed
 
 QUICK = dataclasses.replace(DEFAULT_TUNING, ack_timeout=0.1, empty_ack_after=0.05)
 SIZES = range(7)
@@ -43,33 +44,8 @@ async def ours(runtime: Runtime) -> AsyncIterator[CoapEndpoint]:
 
 @pytest.fixture
 async def their_port(ours: CoapEndpoint) -> AsyncIterator[int]:
-    """A running `coap-server-notls` that creates what is PUT, up to 20 resources."""
-    port = free_port()
-    process = await asyncio.create_subprocess_exec(
-        *("coap-server-notls", "-A", "127.0.0.1", "-p", str(port), "-d", "20", "-v", "3"),
-        stdout=asyncio.subprocess.DEVNULL,
-    )
-    answered = False
-    while not answered:
-        pong: asyncio.Future[bool] = asyncio.get_running_loop().create_future()
-        ours.ping(ours.peer("127.0.0.1", port), pong.set_result)
-        answered = await pong
-        assert process.returncode is None
-    yield port
-    process.terminate()
-    await process.wait()
-
-
-async def coap_client(*arguments: str) -> bytes:
-    """Run `coap-client-notls`; what it received. An answer that is an error goes to stderr."""
-    process = await asyncio.create_subprocess_exec(
-        *("coap-client-notls", "-v", "3", "-B", "20", *arguments),
-        stdout=asyncio.subprocess.PIPE,
-        stderr=asyncio.subprocess.STDOUT,
-    )
-    output, _ = await process.communicate()
-    assert process.returncode == 0, output
-    return output
+    async with coap_server(ours) as port:
+        yield port
 
 
 def of(code: int, path: str) -> Message:

@@ -7,8 +7,11 @@ import java.util.concurrent.Executors;
 import java.util.concurrent.ScheduledExecutorService;
 import java.util.concurrent.TimeUnit;
 
+import org.eclipse.californium.core.config.CoapConfig;
+import org.eclipse.californium.elements.config.Configuration;
 import org.eclipse.leshan.client.LeshanClient;
 import org.eclipse.leshan.client.LeshanClientBuilder;
+import org.eclipse.leshan.client.endpoint.LwM2mClientEndpointsProvider;
 import org.eclipse.leshan.client.engine.DefaultRegistrationEngineFactory;
 import org.eclipse.leshan.client.object.Security;
 import org.eclipse.leshan.client.object.Server;
@@ -26,15 +29,17 @@ import org.eclipse.leshan.core.request.UpdateRequest;
 import org.eclipse.leshan.transport.californium.client.endpoint.CaliforniumClientEndpointsProvider;
 import org.eclipse.leshan.transport.californium.client.endpoint.coap.CoapClientProtocolProvider;
 
-/** One foreign device: Leshan's client with objects 1, 3 and the test object. Prints what its registration does. */
+/** One foreign device: Leshan's client with objects 1, 3, the test object and, if asked for, 5. Prints its story. */
 public final class ClientMain {
     private static final int SHORT_SERVER_ID = 123;
+    private static final int LARGEST_PACKAGE = 1024 * 1024;
+    private static final int RESTART_MILLISECONDS = 300;
 
     private ClientMain() {
     }
 
     public static void main(String[] args) throws Exception {
-        Options options = new Options(args, Set.of("--server", "--endpoint", "--lifetime"));
+        Options options = new Options(args, Set.of("--server", "--endpoint", "--lifetime", "--firmware"));
         String uri = options.text("--server", "coap://127.0.0.1:5683");
 
         ObjectsInitializer objects = new ObjectsInitializer(new StaticModel(Models.client()));
@@ -43,6 +48,26 @@ public final class ClientMain {
                 options.number("--lifetime", 60), EnumSet.of(BindingMode.U), false, BindingMode.U));
         ForeignDevice device = new ForeignDevice();
         objects.setInstancesForObject(LwM2mId.DEVICE, device);
+        ScheduledExecutorService clock = Executors.newSingleThreadScheduledExecutor();
+        LeshanClient[] running = new LeshanClient[1];
+        ForeignFirmware[] updates = new ForeignFirmware[1];
+        updates[0] = new ForeignFirmware((digest, version) -> {
+            if (digest != null) {
+                print("package", digest);
+                return;
+            }
+            // The answer to the Execute leaves first. A restart tells the server nothing.
+            clock.schedule(() -> {
+                running[0].stop(false);
+                device.runs(version);
+                updates[0].installed();
+                running[0].start();
+            }, RESTART_MILLISECONDS, TimeUnit.MILLISECONDS);
+        });
+        if (Boolean.parseBoolean(options.text("--firmware", "false"))) {
+            objects.setFactoryForObject(LwM2mId.FIRMWARE, (model, id, taken) -> null); // never a second one
+            objects.setInstancesForObject(LwM2mId.FIRMWARE, updates[0]);
+        }
         objects.setFactoryForObject(Models.TEST_OBJECT, (model, id, taken) -> {
             SimpleInstanceEnabler instance = new SimpleInstanceEnabler(id == null ? taken.size() : id);
             instance.setModel(model);
@@ -57,8 +82,7 @@ public final class ClientMain {
         engine.setRequestTimeoutInMs(10_000).setDeregistrationTimeoutInMs(2_000);
         LeshanClient client = new LeshanClientBuilder(options.text("--endpoint", "foreign")) //
                 .setObjects(objects.createAll()).setRegistrationEngineFactory(engine)
-                .setEndpointsProviders(new CaliforniumClientEndpointsProvider.Builder(
-                        new CoapClientProtocolProvider()).build())
+                .setEndpointsProviders(endpoints())
                 .build();
         client.addObserver(new LwM2mClientObserverAdapter() {
             @Override
@@ -76,8 +100,8 @@ public final class ClientMain {
                 print("deregistered", request.getRegistrationId());
             }
         });
+        running[0] = client;
         client.start();
-        ScheduledExecutorService clock = Executors.newSingleThreadScheduledExecutor();
         clock.scheduleAtFixedRate(device::tick, 1, 1, TimeUnit.SECONDS);
         Options.awaitEndOfInput();
         clock.shutdownNow();
@@ -85,8 +109,16 @@ public final class ClientMain {
         System.exit(0);
     }
 
-    private static synchronized void print(String event, String registration) {
-        System.out.printf("{\"event\": \"%s\", \"registration\": \"%s\"}%n", event, registration);
+    private static LwM2mClientEndpointsProvider endpoints() {
+        CaliforniumClientEndpointsProvider.Builder builder = new CaliforniumClientEndpointsProvider.Builder(
+                new CoapClientProtocolProvider());
+        Configuration coap = builder.createDefaultConfiguration();
+        coap.set(CoapConfig.MAX_RESOURCE_BODY_SIZE, LARGEST_PACKAGE);
+        return builder.setConfiguration(coap).build();
+    }
+
+    private static synchronized void print(String event, String detail) {
+        System.out.printf("{\"event\": \"%s\", \"detail\": \"%s\"}%n", event, detail);
         System.out.flush();
     }
 }

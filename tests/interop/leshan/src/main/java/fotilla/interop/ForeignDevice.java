@@ -19,6 +19,12 @@ public final class ForeignDevice extends BaseInstanceEnabler {
     private static final List<Integer> RESOURCES = List.of(0, 1, 2, 3, 9, 11, 12, 13, 14, 15, 16);
 
     private volatile String utcOffset = "Z";
+    private volatile String version = "1.0.0";
+
+    void runs(String newVersion) {
+        version = newVersion;
+        fireResourceChange(3);
+    }
 
     void tick() {
         fireResourceChange(13);
@@ -30,7 +36,7 @@ public final class ForeignDevice extends BaseInstanceEnabler {
         case 0 -> ReadResponse.success(resource, "Leshan");
         case 1 -> ReadResponse.success(resource, "Interop");
         case 2 -> ReadResponse.success(resource, "LT-0001");
-        case 3 -> ReadResponse.success(resource, "1.0.0");
+        case 3 -> ReadResponse.success(resource, version);
         case 9 -> ReadResponse.success(resource, 95);
         case 11 -> ReadResponse.success(resource, Map.of(0, 0L), Type.INTEGER);
         case 13 -> ReadResponse.success(resource, new Date(System.currentTimeMillis() / 1000 * 1000));

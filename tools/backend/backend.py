@@ -112,7 +112,7 @@ class Backend:
             self.time,
             bind=self.config.coap,
             sink=self._face_event,
-            concerns=engine.concerns,
+            concerns=lambda name: engine.book.open_member(name) is not None,
             poll=self.timing.poll,
             starts=loaded.starts,
         )
@@ -175,7 +175,7 @@ class Backend:
         self.engine.face_event(event)
 
     def _campaigns_changed(self) -> None:
-        campaigns = self.engine.campaigns.values()
+        campaigns = self.engine.book.campaigns.values()
         if campaigns and all(item.final and not item.active for item in campaigns):
             self.finished.set()
         else:
@@ -331,7 +331,7 @@ class Backend:
 
     def belief(self, name: str) -> Belief:
         """The same for one device."""
-        member = self.engine.latest(name)
+        member = self.engine.book.latest(name)
         if member is None:
             return UNKNOWN
         detail = f"{member.status}: {member.reason}"

@@ -12,26 +12,17 @@ none per device.
 from __future__ import annotations
 
 import heapq
-import uuid
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Mapping
+from functools import partial
 from typing import Any
 
 from sqlalchemy import Connection
 
 from agent.runtime.wheel import Timer, TimerWheel
-from tools.backend import campaign_rules as rules
 from tools.backend import campaign_states as states
 from tools.backend import store
-from tools.backend.campaign_records import (
-    Campaign,
-    CampaignRequest,
-    Member,
-    campaign_of,
-    campaign_row,
-    member_change,
-    member_of,
-    member_row,
-)
+from tools.backend.campaign_book import UNREACHABLE, CampaignBook, insert_campaign
+from tools.backend.campaign_records import Campaign, CampaignRequest, Member, member_change
 from tools.backend.errors import RequestRefused
 from tools.backend.faces.base import (
     DeviceFace,
@@ -43,9 +34,8 @@ from tools.backend.faces.base import (
     Package,
     Position,
 )
-from tools.backend.inventory import Inventory, check_device_id
+from tools.backend.inventory import Inventory
 from tools.backend.timing import (
-    DEFAULT_CONCURRENCY,
     MAX_ATTEMPTS,
     BackendTime,
     CampaignTiming,
@@ -58,10 +48,7 @@ from tools.backend.writer import Writer
 Record = Callable[[str, str, str, str, str], None]
 """(subject, machine, old, new, cause): one line of the journal."""
 
-CAMPAIGN_IDS = uuid.UUID("6b2a7a52-0b1e-5f0e-9d6e-3d1f5b0c7a11")
-"""Ids are derived from the campaign's number: the same run gives the same ids."""
 
-UNREACHABLE = states.REASONS[Ending.UNREACHABLE]
 REACHABLE = "Reachability information received from the network."
 
 
@@ -85,11 +72,8 @@ class CampaignEngine:
         self._record = record
         self._faces: dict[str, DeviceFace] = {}
         self._bodies: dict[str, bytes] = {}
-        self._open: dict[str, Member] = {}
-        self._latest: dict[str, Member] = {}
         self._sequence = 0
-        self._number = 0
-        self.campaigns: dict[str, Campaign] = {}
+        self.book = CampaignBook(inventory, timing)
         self.on_change: Callable[[], None] = lambda: None
         """Called when a campaign begins or ends."""
 
@@ -100,38 +84,17 @@ class CampaignEngine:
         self._faces[protocol] = face
 
     def load(self, connection: Connection) -> None:
-        """Read every campaign, and the content of those that are not finished."""
-        for row in store.load_campaigns(connection):
-            campaign = campaign_of(row)
-            self.campaigns[campaign.id] = campaign
-            self._number = max(self._number, campaign.number)
-        for row in store.load_members(connection):
-            campaign = self.campaigns[row["campaign"]]
-            member = member_of(campaign, row)
-            campaign.members[member.device] = member
-        for campaign in sorted(self.campaigns.values(), key=lambda item: item.number):
-            self._adopt(campaign)
-            if campaign.unfinished or campaign.active:
-                self._bodies[campaign.digest] = store.load_content(connection, campaign.digest)
+        """Rebuild the campaigns from the store, with the contents that are still needed."""
+        self._bodies = self.book.load(connection)
+        for campaign in self.book.campaigns.values():
+            self._give_timer(campaign)
 
-    def _adopt(self, campaign: Campaign) -> None:
-        """Index the members of a campaign that was just made or loaded."""
-        for member in campaign.members.values():
-            if member.status == states.REJECTED:
-                continue
-            self._latest[member.device] = member
-            if not member.final:
-                campaign.unfinished += 1
-                self._open[member.device] = member
-            elif member.active:
-                self._open[member.device] = member  # aborted while installing
-            if member.active:
-                campaign.active += 1
+    def _give_timer(self, campaign: Campaign) -> None:
         campaign.timer = Timer(lambda _now: self._advance(campaign))
 
     def resume(self) -> None:
         """Go on after a start: orders under way first, then everything that is due."""
-        for campaign in list(self.campaigns.values()):
+        for campaign in list(self.book.campaigns.values()):
             if campaign.final and not campaign.active:
                 continue
             for member in list(campaign.members.values()):
@@ -146,128 +109,34 @@ class CampaignEngine:
 
     def stop(self) -> None:
         """Let no timer fire any more."""
-        for campaign in self.campaigns.values():
+        for campaign in self.book.campaigns.values():
             if campaign.timer is not None:
                 self._wheel.disarm(campaign.timer)
 
     # -- what is asked from outside ---
 
-    @property
-    def unfinished(self) -> int:
-        """Devices without a final result in campaigns that may still run."""
-        return sum(campaign.unfinished for campaign in self.campaigns.values())
-
-    def latest(self, device: str) -> Member | None:
-        """The device in the newest campaign that accepted it."""
-        return self._latest.get(device)
-
-    def concerns(self, device: str) -> bool:
-        """Whether an unfinished campaign has this device."""
-        return device in self._open
-
-    def of_account(self, account: str) -> list[Campaign]:
-        """The campaigns of an account, in the order of creation."""
-        found = [item for item in self.campaigns.values() if item.account == account]
-        return sorted(found, key=lambda item: item.number)
-
     async def create(self, request: CampaignRequest) -> Campaign:
         """Check a request and make the campaign durable. Raises RequestRefused."""
-        campaign = self._draft(request)
+        campaign = self.book.draft(request, self._faces, self._time.now())
+        face = self._faces[campaign.protocol]
+        for member in campaign.ready:
+            if face.reachable(member.device):
+                self._move(member, "reachable")
+                member.reason = REACHABLE
+        self._give_timer(campaign)
         # From here to the await nothing else runs: of two requests with the same device exactly
         # one finds it free.
-        self.campaigns[campaign.id] = campaign
-        self._adopt(campaign)
+        self.book.add(campaign)
         try:
-            body = await self._writer.submit(lambda connection: _insert(connection, campaign))
+            body = await self._writer.submit(partial(insert_campaign, campaign=campaign))
         except Exception:
-            self._forget(campaign)
+            self.book.remove(campaign)
             raise
         if campaign.unfinished:
             self._bodies[campaign.digest] = body
         self.on_change()
         self._tick(campaign)
         return campaign
-
-    def _draft(self, request: CampaignRequest) -> Campaign:
-        now = self._time.now()
-        firmware = self._inventory.packages.get((request.account, request.package))
-        if firmware is None or firmware.protocol != request.protocol:
-            raise RequestRefused(f"Firmware {request.package!r} is not available")
-        if firmware.version_to != request.version_to:
-            raise RequestRefused(f"Firmware {request.package!r} has no version for firmwareTo")
-        if request.protocol not in self._faces:
-            raise RequestRefused(f"Protocol {request.protocol!r} is not supported")
-        start, end = rules.check_dates(request, now)
-        windows = rules.check_windows(request.windows)
-        devices = rules.check_devices(request)
-        number = self._number + 1
-        campaign = Campaign(
-            id=str(uuid.uuid5(CAMPAIGN_IDS, f"{request.account}/{number}")),
-            number=number,
-            account=request.account,
-            title=request.title,
-            protocol=request.protocol,
-            package=request.package,
-            digest=firmware.digest,
-            version_from=request.version_from,
-            version_to=request.version_to,
-            make=firmware.make,
-            model=firmware.model,
-            start_date=request.start_date,
-            end_date=request.end_date,
-            windows=windows,
-            created=now,
-            starts=rules.first_start(start, now, len(devices), self._timing),
-            ends=end,
-            concurrency=request.concurrency or DEFAULT_CONCURRENCY,
-            auto_assign=request.auto_assign,
-            auto_add=request.auto_add,
-            status=states.REQUEST_PENDING,
-        )
-        for device_id in devices:
-            member = self._draft_member(campaign, check_device_id(device_id), request)
-            campaign.members[member.device] = member
-        accepted = sum(not member.final for member in campaign.members.values())
-        account = self._inventory.accounts[request.account]
-        rules.check_pilot(request, accepted, account.pilot_waived, self.campaigns.values())
-        if not accepted:
-            campaign.status = states.REQUEST_FAILED
-        self._number = number
-        return campaign
-
-    def _draft_member(self, campaign: Campaign, device_id: str, request: CampaignRequest) -> Member:
-        device = self._inventory.by_id(campaign.account, device_id)
-        reason = ""
-        if device is None:
-            reason = rules.NOT_FOUND
-        elif device.name in self._open:
-            reason = rules.ALREADY_SCHEDULED
-        elif (device.make, device.model) != (campaign.make, campaign.model):
-            reason = rules.WRONG_MAKE
-        name = device_id if device is None else device.name
-        delivery = "push" if device is None else device.delivery
-        if request.deliveries is not None:
-            delivery = request.deliveries.get(device_id, delivery)
-        member = Member(campaign, name, device_id, delivery, states.NO_DATA)
-        member.updated = campaign.created
-        if reason:
-            member.status, member.reason, member.position = states.REJECTED, reason, Position.DONE
-        elif self._faces[campaign.protocol].reachable(name):
-            member.status, member.reason = states.DATA, REACHABLE
-        else:
-            member.reason = UNREACHABLE
-        if not member.final:
-            campaign.ready.append(member)
-        return member
-
-    def _forget(self, campaign: Campaign) -> None:
-        """Undo `create` after a failed commit."""
-        del self.campaigns[campaign.id]
-        for member in campaign.members.values():
-            if self._open.get(member.device) is member:
-                del self._open[member.device]
-            if self._latest.get(member.device) is member:
-                del self._latest[member.device]
 
     async def cancel(self, campaign: Campaign) -> None:
         """Cancel before the start, abort after it. Raises RequestRefused after the end."""
@@ -427,7 +296,7 @@ class CampaignEngine:
         """Take an event of a face."""
         if event.version:
             self._version(event.device, event.version)
-        member = self._open.get(event.device)
+        member = self.book.open_member(event.device)
         if member is None:
             return
         _HANDLERS[event.kind](self, member, event)
@@ -567,8 +436,7 @@ class CampaignEngine:
         if member.position != Position.DONE:
             self._step(member, "finish")
         member.next = None
-        if self._open.get(member.device) is member:
-            del self._open[member.device]
+        self.book.close(member)
         self._save(member)
 
     def _settle(self, campaign: Campaign) -> None:
@@ -580,11 +448,7 @@ class CampaignEngine:
                 self._wheel.disarm(campaign.timer)
             campaign.ready.clear()
             campaign.later.clear()
-            needed = any(
-                other.digest == campaign.digest and (other.unfinished or other.active)
-                for other in self.campaigns.values()
-            )
-            if not needed:
+            if not self.book.needs(campaign.digest):
                 self._bodies.pop(campaign.digest, None)
             self.on_change()
 
@@ -629,11 +493,3 @@ _HANDLERS: Mapping[FaceKind, Callable[[CampaignEngine, Member, FaceEvent], None]
     FaceKind.INSTALLING: CampaignEngine._on_installing,
     FaceKind.FINAL: CampaignEngine._on_final,
 }
-
-
-def _insert(connection: Connection, campaign: Campaign) -> bytes:
-    """Write a new campaign with all its devices, and fetch the bytes it will send."""
-    connection.execute(store.ADD_CAMPAIGN, campaign_row(campaign))
-    rows: Iterable[dict[str, Any]] = [member_row(item) for item in campaign.members.values()]
-    connection.execute(store.ADD_MEMBER, list(rows))
-    return store.load_content(connection, campaign.digest)

@@ -125,7 +125,7 @@ def router(backend: Backend, sessions: Sessions) -> APIRouter:
     Caller = Annotated[Account, Depends(account_named)]
 
     def campaign_named(account: Account, campaign_id: str) -> records.Campaign:
-        campaign = backend.engine.campaigns.get(campaign_id)
+        campaign = backend.engine.book.campaigns.get(campaign_id)
         if campaign is None or campaign.account != account.name:
             raise RequestRefused("Campaign does not exist")
         return campaign
@@ -209,7 +209,7 @@ def router(backend: Backend, sessions: Sessions) -> APIRouter:
             seen = campaign_named(account, lastSeenCampaignId).number
         page, more = page_of(
             item
-            for item in backend.engine.of_account(account.name)
+            for item in backend.engine.book.of_account(account.name)
             if item.number > seen and item.status == status
         )
         return shapes.V3CampaignHistory(
@@ -236,7 +236,7 @@ def router(backend: Backend, sessions: Sessions) -> APIRouter:
         if device is None:
             raise RequestRefused("Device does not exist.")
         found = []
-        for campaign in backend.engine.of_account(account.name):
+        for campaign in backend.engine.book.of_account(account.name):
             member = campaign.members.get(device.name)
             if member is None:
                 continue

@@ -21,40 +21,42 @@ No Task and no Future: each step runs in the callback of the response before it.
 
 from __future__ import annotations
 
-import enum
 from collections.abc import Callable
 from typing import TYPE_CHECKING
 
 from agent.runtime.wheel import Timer
-from protocols.coap import (
-    Code,
-    Message,
-    Options,
-    RequestFailed,
-    RequestHandle,
-    Transfer,
-    code_text,
-    make_options,
-)
+from protocols.coap import Code, Message, RequestFailed, code_text, make_options
 from protocols.coap.message_layer import UdpPeer
 from protocols.lwm2m import codecs
-from protocols.lwm2m.model import type_of
 from protocols.lwm2m.records import Value
 from tools.backend.campaign_states import next_state
 from tools.backend.faces.base import Ending, FaceBelief, FaceEvent, FaceKind, Order, Position
-from tools.backend.faces.lwm2m_tables import ACTIONS, REPORTS, RESULTS, Action
+from tools.backend.faces.lwm2m_link import (
+    PACKAGE,
+    PACKAGE_URI,
+    RESULT,
+    STATE,
+    UPDATE,
+    VERSION,
+    DeviceLink,
+    OnResult,
+    OnText,
+    OnValue,
+    Path,
+    path_text,
+)
+from tools.backend.faces.lwm2m_tables import (
+    ACTIONS,
+    REPORTS,
+    RESULTS,
+    STAGES,
+    Action,
+    Stage,
+)
 from tools.backend.store import Registration
 
 if TYPE_CHECKING:
     from tools.backend.faces.lwm2m import Lwm2mFace
-
-Path = tuple[int, ...]
-PACKAGE: Path = (5, 0, 0)
-PACKAGE_URI: Path = (5, 0, 1)
-UPDATE: Path = (5, 0, 2)
-STATE: Path = (5, 0, 3)
-RESULT: Path = (5, 0, 5)
-VERSION: Path = (3, 0, 3)
 
 AWAKE = 93.0
 """Seconds after its last message that a queue-mode device listens: MAX_TRANSMIT_WAIT."""
@@ -67,76 +69,9 @@ MAX_DELIVERIES = 3
 
 DOWNLOADED_STATE = 2
 
-_READ: dict[Path, Options] = {
-    path: make_options(path=path, accept=codecs.TEXT) for path in (STATE, RESULT, VERSION)
-}
 _PUSH = make_options(path=PACKAGE, content_format=codecs.OPAQUE)
 _WRITE_URI = make_options(path=PACKAGE_URI, content_format=codecs.TEXT)
 _EXECUTE = make_options(path=UPDATE)
-
-OnValue = Callable[[Value], None]
-
-
-class Stage(enum.Enum):
-    """Which request of an update is under way."""
-
-    IDLE = "idle"
-    ASLEEP = "asleep"
-    INSPECTING = "inspecting"
-    RESETTING = "resetting"
-    PUSHING = "pushing"
-    POINTING = "pointing"
-    WATCHING = "watching"
-    EXECUTING = "executing"
-
-
-STAGES: dict[Stage, dict[str, Stage]] = {
-    Stage.IDLE: {"inspect": Stage.INSPECTING, "sleep": Stage.ASLEEP, "end": Stage.IDLE},
-    Stage.ASLEEP: {"inspect": Stage.INSPECTING, "sleep": Stage.ASLEEP, "end": Stage.IDLE},
-    Stage.INSPECTING: {
-        "inspect": Stage.INSPECTING,
-        "sleep": Stage.ASLEEP,
-        "reset": Stage.RESETTING,
-        "push": Stage.PUSHING,
-        "point": Stage.POINTING,
-        "watch": Stage.WATCHING,
-        "execute": Stage.EXECUTING,
-        "end": Stage.IDLE,
-    },
-    Stage.RESETTING: {
-        "inspect": Stage.INSPECTING,
-        "sleep": Stage.ASLEEP,
-        "push": Stage.PUSHING,
-        "point": Stage.POINTING,
-        "watch": Stage.WATCHING,
-        "end": Stage.IDLE,
-    },
-    Stage.PUSHING: {
-        "inspect": Stage.INSPECTING,
-        "sleep": Stage.ASLEEP,
-        "watch": Stage.WATCHING,
-        "end": Stage.IDLE,
-    },
-    Stage.POINTING: {
-        "inspect": Stage.INSPECTING,
-        "sleep": Stage.ASLEEP,
-        "watch": Stage.WATCHING,
-        "end": Stage.IDLE,
-    },
-    Stage.WATCHING: {
-        "inspect": Stage.INSPECTING,
-        "sleep": Stage.ASLEEP,
-        "watch": Stage.WATCHING,
-        "execute": Stage.EXECUTING,
-        "end": Stage.IDLE,
-    },
-    Stage.EXECUTING: {
-        "inspect": Stage.INSPECTING,
-        "sleep": Stage.ASLEEP,
-        "watch": Stage.WATCHING,
-        "end": Stage.IDLE,
-    },
-}
 
 
 class Session:
@@ -147,10 +82,8 @@ class Session:
         "_deliveries",
         "_execute_refused",
         "_face",
-        "_asking",
-        "_observers",
+        "_link",
         "_poll",
-        "_request",
         "_rereads",
         "_restarted",
         "_stage",
@@ -158,7 +91,6 @@ class Session:
         "expiry",
         "last_contact",
         "order",
-        "peer",
         "position",
         "registration",
         "result",
@@ -169,11 +101,8 @@ class Session:
 
     def __init__(self, face: Lwm2mFace, registration: Registration, peer: UdpPeer) -> None:
         self._face = face
-        self._observers: dict[Path, RequestHandle] | None = None
-        # The path of an Observe that has not been answered yet.
-        self._asking: Path | None = None
+        self._link = DeviceLink(peer)
         self._poll: Timer | None = None
-        self._request: RequestHandle | Transfer | None = None
         self._rereads = 0
         self._stage = Stage.IDLE
         self._version_known = False
@@ -182,7 +111,6 @@ class Session:
         self._delivered = False
         self._restarted = False
         self.registration = registration
-        self.peer = peer
         self.order: Order | None = None
         self.position = Position.WAITING
         self.expiry: Timer | None = None
@@ -191,6 +119,14 @@ class Session:
         self.result: int | None = None
         self.version = ""
         self.source = ""
+
+    @property
+    def peer(self) -> UdpPeer:
+        return self._link.peer
+
+    @peer.setter
+    def peer(self, peer: UdpPeer) -> None:
+        self._link.peer = peer
 
     @property
     def name(self) -> str:
@@ -212,10 +148,12 @@ class Session:
 
     def registered(self) -> None:
         """A new registration: the device has restarted, and knows no observation of ours."""
-        self.forget()
+        self._link.forget()
         self._version_known = self._delivered = False
         self._restarted = True
-        self._read(VERSION, self._registered_version, self._registered_without_version)
+        version = self._registered_version
+        unknown = self._registered_without_version
+        self._read_version(version, unknown, unknown)
 
     def _registered_version(self, value: Value) -> None:
         self._take_version(value)
@@ -228,27 +166,19 @@ class Session:
         self._face.emit(FaceEvent(self.name, FaceKind.REGISTERED, version=self.version))
         if self.order is not None:
             self._arm_poll()
-            if not self._busy:
+            if not self._link.busy:
                 self.inspect()
 
     def contact(self, moved: bool) -> None:
         """A message of the device: it is awake, maybe at another address."""
         if moved:
-            self.forget()
+            self._link.forget()
         if self.order is not None and (moved or self._stage is Stage.ASLEEP):
             self.inspect()
 
-    def forget(self) -> None:
-        """Drop every request and observation: the device no longer knows them."""
-        self._cancel_request()
-        if self._observers is not None:
-            for handle in self._observers.values():
-                handle.cancel()
-            self._observers = None
-
     def close(self) -> None:
         """The session is over."""
-        self.forget()
+        self._link.forget()
         for timer in (self._poll, self.expiry):
             if timer is not None:
                 self._face.wheel.disarm(timer)
@@ -279,7 +209,7 @@ class Session:
         """Drop the order."""
         self.order = None
         self.position = Position.WAITING
-        self._cancel_request()
+        self._link.cancel()
         self._move("end")
         if self._poll is not None:
             self._face.wheel.disarm(self._poll)
@@ -288,7 +218,7 @@ class Session:
 
     def inspect(self) -> None:
         """Read State and Result, then act on what they say."""
-        self._cancel_request()
+        self._link.cancel()
         asleep = self._face.now() - self.last_contact > AWAKE
         if self.registration.queue and asleep:
             self._move("sleep")
@@ -320,7 +250,7 @@ class Session:
         self._rereads = 0
         action = ACTIONS[self.position][report]
         if action is Action.BY_VERSION and not self._version_known:
-            self._read(VERSION, self._judge_version, self._judge_without_version)
+            self._read_version(self._judge_version, self._judge_without_version, self._unanswered)
             return
         _ACTIONS[action](self)
 
@@ -345,12 +275,12 @@ class Session:
             return
         if order.delivery == "push":
             self._move("push")
-            self._request = self._face.endpoint.transfer(
-                self.peer,
+            self._link.push(
+                self._face.endpoint,
                 Message(Code.PUT, options=_PUSH),
+                order.package.body,
+                self._pushed_some,
                 self._pushed,
-                body=order.package.body,
-                on_progress=self._pushed_some,
             )
             return
         self._move("point")
@@ -409,9 +339,8 @@ class Session:
     # -- delivery ---
 
     def _was_reset(self, result: Message | RequestFailed) -> None:
-        self._request = None
         if isinstance(result, RequestFailed):
-            self._unanswered(result)
+            self._unanswered(str(result))
             return
         # A refusal is no end: some clients know no reset, and a new package replaces the old one.
         self.state, self.result = 0, 0
@@ -421,9 +350,8 @@ class Session:
         self._progress()
 
     def _pushed(self, result: Message | RequestFailed) -> None:
-        self._request = None
         if isinstance(result, RequestFailed):
-            self._unanswered(result)
+            self._unanswered(str(result))
         elif result.code < 128:
             self._progress()
             self._delivered = True
@@ -436,9 +364,8 @@ class Session:
             self._delivery_refused(result)
 
     def _pointed(self, result: Message | RequestFailed) -> None:
-        self._request = None
         if isinstance(result, RequestFailed):
-            self._unanswered(result)
+            self._unanswered(str(result))
         elif result.code < 128:
             self._progress()
             self._move("watch")
@@ -461,7 +388,7 @@ class Session:
         def refuse(_text: str) -> None:
             self._finish(Ending.REFUSED, text)
 
-        self._read(RESULT, judge, refuse)
+        self._link.read(self._face.endpoint, RESULT, judge, refuse, self._unanswered)
 
     def _progress(self) -> None:
         if self.position == Position.OFFERED:
@@ -474,7 +401,6 @@ class Session:
         self._send(Message(Code.POST, options=_EXECUTE), self._executed)
 
     def _executed(self, result: Message | RequestFailed) -> None:
-        self._request = None
         if isinstance(result, RequestFailed):
             # It may have been processed, or not: the device itself will say.
             self._move("watch")
@@ -519,95 +445,26 @@ class Session:
         if self.order is None:
             return
         self._arm_poll()
-        if not self._busy and self._stage is Stage.WATCHING:
+        if not self._link.busy and self._stage is Stage.WATCHING:
             self.inspect()
 
-    # -- requests ---
+    # -- readings ---
 
-    def _send(self, message: Message, on_result: Callable[[Message | RequestFailed], None]) -> None:
-        self._request = self._face.endpoint.request(self.peer, message, on_result)
-
-    @property
-    def _busy(self) -> bool:
-        return self._request is not None or self._asking is not None
-
-    def _cancel_request(self) -> None:
-        if self._request is not None:
-            self._request.cancel()
-            self._request = None
-        if self._asking is not None and self._observers is not None:
-            handle = self._observers.pop(self._asking, None)
-            if handle is not None:
-                handle.cancel()
-        self._asking = None
+    def _read_version(self, on_value: OnValue, on_refused: OnText, on_silence: OnText) -> None:
+        self._link.read(self._face.endpoint, VERSION, on_value, on_refused, on_silence)
 
     def _watch_value(self, path: Path, on_value: OnValue) -> None:
-        """Read a resource of Object 5, and observe it unless that is so already."""
-        if self._observers is None:
-            self._observers = {}
-        handle = self._observers.get(path)
-        if handle is not None and handle.active:
-            self._read(path, on_value, self._refused)
-            return
-
-        def heard(result: Message | RequestFailed) -> None:
-            if self._asking == path:
-                self._asking = None
-                self._answered(path, result, on_value, self._refused)
-            elif isinstance(result, Message) and result.code < 128:
-                self._value(path, result, lambda value: self._notified(path, value), _ignore)
-
-        self._asking = path
-        self._observers[path] = self._face.endpoint.observe(
-            self.peer, Message(Code.GET, options=_READ[path]), heard
+        self._link.watch(
+            self._face.endpoint,
+            path,
+            on_value,
+            self._refused,
+            self._unanswered,
+            lambda value: self._notified(path, value),
         )
 
-    def _read(self, path: Path, on_value: OnValue, on_refused: Callable[[str], None]) -> None:
-        def answered(result: Message | RequestFailed) -> None:
-            self._request = None
-            self._answered(path, result, on_value, on_refused)
-
-        self._send(Message(Code.GET, options=_READ[path]), answered)
-
-    def _answered(
-        self,
-        path: Path,
-        result: Message | RequestFailed,
-        on_value: OnValue,
-        on_refused: Callable[[str], None],
-    ) -> None:
-        if isinstance(result, RequestFailed):
-            if path == VERSION and self.order is None:
-                on_refused(str(result))
-            else:
-                self._unanswered(result)
-        elif result.code >= 128:
-            on_refused(f"reading /{'/'.join(map(str, path))} gives {code_text(result.code)}")
-        else:
-            self._value(path, result, on_value, on_refused)
-
-    def _value(
-        self,
-        path: Path,
-        message: Message,
-        on_value: OnValue,
-        on_refused: Callable[[str], None],
-    ) -> None:
-        content_format = message.options.content_format
-        try:
-            records = codecs.decode(
-                codecs.TEXT if content_format is None else content_format,
-                path,
-                message.payload,
-                type_of,
-            )
-        except codecs.CodecError as error:
-            on_refused(str(error))
-            return
-        if len(records) == 1 and records[0].path == path:
-            on_value(records[0].value)
-        else:
-            on_refused(f"/{'/'.join(map(str, path))} is not one value")
+    def _send(self, message: Message, on_result: OnResult) -> None:
+        self._link.send(self._face.endpoint, message, on_result)
 
     def _refused(self, text: str) -> None:
         """Object 5 cannot be read, or says nonsense."""
@@ -618,7 +475,7 @@ class Session:
         else:
             self._finish(Ending.NONSENSE, text)
 
-    def _unanswered(self, error: RequestFailed) -> None:
+    def _unanswered(self, text: str) -> None:
         """The device does not answer."""
         if self.order is None:
             self._move("end")
@@ -626,16 +483,16 @@ class Session:
             # It is on its way through a reboot, or gone: its registration or the poll will tell.
             self._move("watch")
         elif self.position == Position.DOWNLOADING:
-            self._finish(Ending.CONNECTION_LOST, str(error))
+            self._finish(Ending.CONNECTION_LOST, text)
         else:
-            self._finish(Ending.UNREACHABLE, str(error))
+            self._finish(Ending.UNREACHABLE, text)
 
     # -- bookkeeping ---
 
     def _take(self, path: Path, value: Value) -> bool:
         """Remember a State or Result; False when it is none."""
         if not isinstance(value, int) or isinstance(value, bool):
-            self._refused(f"/{'/'.join(map(str, path))} is {value!r}")
+            self._refused(f"{path_text(path)} is {value!r}")
             return False
         if path == STATE:
             self.state = value
@@ -681,7 +538,3 @@ _ACTIONS: dict[Action, Callable[[Session], None]] = {
 def same_version(one: str, other: str) -> bool:
     """Whether two version texts name one version: a build number of 0 may be left out."""
     return one.strip().removesuffix("+0") == other.strip().removesuffix("+0")
-
-
-def _ignore(_text: str) -> None:
-    """A notification that cannot be read: the poll will read the resource."""

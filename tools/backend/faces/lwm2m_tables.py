@@ -127,3 +127,65 @@ ACTIONS: dict[Position, dict[Report, Action]] = {
         Report.FAILURE: Action.FAIL,
     },
 }
+
+
+class Stage(enum.Enum):
+    """Which request of an update is under way."""
+
+    IDLE = "idle"
+    ASLEEP = "asleep"
+    INSPECTING = "inspecting"
+    RESETTING = "resetting"
+    PUSHING = "pushing"
+    POINTING = "pointing"
+    WATCHING = "watching"
+    EXECUTING = "executing"
+
+
+STAGES: dict[Stage, dict[str, Stage]] = {
+    Stage.IDLE: {"inspect": Stage.INSPECTING, "sleep": Stage.ASLEEP, "end": Stage.IDLE},
+    Stage.ASLEEP: {"inspect": Stage.INSPECTING, "sleep": Stage.ASLEEP, "end": Stage.IDLE},
+    Stage.INSPECTING: {
+        "inspect": Stage.INSPECTING,
+        "sleep": Stage.ASLEEP,
+        "reset": Stage.RESETTING,
+        "push": Stage.PUSHING,
+        "point": Stage.POINTING,
+        "watch": Stage.WATCHING,
+        "execute": Stage.EXECUTING,
+        "end": Stage.IDLE,
+    },
+    Stage.RESETTING: {
+        "inspect": Stage.INSPECTING,
+        "sleep": Stage.ASLEEP,
+        "push": Stage.PUSHING,
+        "point": Stage.POINTING,
+        "watch": Stage.WATCHING,
+        "end": Stage.IDLE,
+    },
+    Stage.PUSHING: {
+        "inspect": Stage.INSPECTING,
+        "sleep": Stage.ASLEEP,
+        "watch": Stage.WATCHING,
+        "end": Stage.IDLE,
+    },
+    Stage.POINTING: {
+        "inspect": Stage.INSPECTING,
+        "sleep": Stage.ASLEEP,
+        "watch": Stage.WATCHING,
+        "end": Stage.IDLE,
+    },
+    Stage.WATCHING: {
+        "inspect": Stage.INSPECTING,
+        "sleep": Stage.ASLEEP,
+        "watch": Stage.WATCHING,
+        "execute": Stage.EXECUTING,
+        "end": Stage.IDLE,
+    },
+    Stage.EXECUTING: {
+        "inspect": Stage.INSPECTING,
+        "sleep": Stage.ASLEEP,
+        "watch": Stage.WATCHING,
+        "end": Stage.IDLE,
+    },
+}

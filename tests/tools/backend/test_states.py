@@ -1,0 +1,57 @@
+"""Every cell of the tables: walked, and every missing cell an error that leaves the state alone."""
+
+from __future__ import annotations
+
+import itertools
+
+import pytest
+
+from agent.outcome import Outcome
+from tools.backend import campaign_states as states
+from tools.backend.campaign_states import IllegalTransition, next_state
+from tools.backend.faces.base import Ending, Position
+from tools.backend.faces.lwm2m_tables import ACTIONS, REPORTS, STAGES, Report, Stage
+
+TABLES = [states.CAMPAIGN_TABLE, states.DEVICE_TABLE, states.POSITION_TABLE, STAGES]
+
+
+@pytest.mark.parametrize("table", TABLES)
+def test_each_cell(table: dict) -> None:
+    events = {event for cells in table.values() for event in cells}
+    for state, event in itertools.product(table, events):
+        if event in table[state]:
+            assert next_state(table, state, event) in table
+        else:
+            with pytest.raises(IllegalTransition, match=event):
+                next_state(table, state, event)
+
+
+def test_final_states_have_no_way_out() -> None:
+    for state in states.DEVICE_FINAL - {states.ABORTED}:
+        assert states.DEVICE_TABLE[state] == {}
+    # An aborted device that was installing still gets its real result.
+    assert set(states.DEVICE_TABLE[states.ABORTED]) == {"succeed", "fail"}
+
+
+def test_a_device_that_may_have_been_executed_never_starts_again() -> None:
+    reachable = {Position.EXECUTE}
+    for _ in states.POSITION_TABLE:
+        reachable |= {
+            target for state in reachable for target in states.POSITION_TABLE[state].values()
+        }
+    assert reachable == {Position.EXECUTE, Position.INSTALLING, Position.DONE}
+
+
+def test_every_outcome_of_the_engine_has_an_ending_and_a_reason() -> None:
+    assert {outcome.name for outcome in Outcome} <= {ending.name for ending in Ending}
+    assert set(states.REASONS) == set(Ending)
+
+
+def test_every_report_has_an_action_at_every_position() -> None:
+    for position in Position:
+        if position in (Position.WAITING, Position.DONE):
+            assert position not in ACTIONS
+        else:
+            assert set(ACTIONS[position]) == set(Report)
+    assert set(STAGES) == set(Stage)
+    assert set(REPORTS.values()) == set(Report)

@@ -39,7 +39,7 @@ class OurServer:
     ) -> None:
         self.runtime = runtime
         self.szx = szx
-        self.bodies = {("large",): LARGE_BODY, ("state",): b"initial"}
+        self.bodies: dict[tuple[str, ...], bytes] = {("large",): LARGE_BODY, ("state",): b"initial"}
         self.count = 0
         self.observers: dict[tuple[str, bytes], Observation] = {}
         self.ended = 0

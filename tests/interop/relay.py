@@ -62,7 +62,7 @@ class _Port(asyncio.DatagramProtocol):
         else:
             self.relay.from_server(data, self.client)
 
-    def error_received(self, error: OSError) -> None:
+    def error_received(self, exc: Exception) -> None:
         """A peer that went away; the endpoints find that out for themselves."""
 
 

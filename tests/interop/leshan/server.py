@@ -217,15 +217,13 @@ class LeshanApi:
         """One REST call. `timeout` is how long the server waits for the device, in seconds."""
         if timeout != 5:
             query["timeout"] = int(timeout)
-        content = {"content": body} if isinstance(body, str) else {}
-        if body is not None and not isinstance(body, str):
-            content = {"json": body}
         return await self.http.request(
             method,
             path,
             params={name: str(value) for name, value in query.items() if value is not None},
             timeout=timeout + SLACK_SECONDS,
-            **content,
+            content=body if isinstance(body, str) else None,
+            json=None if isinstance(body, str) else body,
         )
 
     async def ask(self, method: str, path: str, **options: Any) -> Json:

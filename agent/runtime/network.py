@@ -1,0 +1,284 @@
+"""Datagram networks: own sockets on the real one, and one in memory for virtual time.
+
+A device owns one :class:`DatagramSocket`, bound explicitly: it must ask and answer from the same
+address and port (RFC 7252 section 4.4 matches on it). ``receive(data, source)`` is called for each
+datagram; nothing is awaited and no Task exists per packet.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import socket
+import sys
+from collections.abc import Callable
+from typing import Protocol
+
+from agent.runtime.random import DeviceRandom
+from agent.runtime.wheel import Timer, TimerWheel
+
+__all__ = [
+    "MAX_DATAGRAM",
+    "Address",
+    "BindError",
+    "DatagramNetwork",
+    "DatagramSocket",
+    "MemoryNetwork",
+    "Receive",
+    "UdpNetwork",
+]
+
+Address = tuple[str, int]
+Receive = Callable[[bytes, Address], None]
+
+# RFC 7252 section 4.6 sizes messages for an MTU of 1280 (1024 of payload); a longer datagram than
+# this is cut by the kernel and then refused by the decoder, never half understood.
+MAX_DATAGRAM = 2048
+# With hundreds of devices behind one loop a single busy socket must not starve the others.
+BURST = 64
+
+
+class BindError(OSError):
+    """A local address that cannot be used; the text names it."""
+
+
+class DatagramSocket(Protocol):
+    local: Address
+
+    def send(self, data: bytes, destination: Address) -> None:
+        """Hand ``data`` to the network. A full buffer loses it, as on any network."""
+
+    def close(self) -> None:
+        """No datagram is delivered after this."""
+
+
+class DatagramNetwork(Protocol):
+    def open(
+        self, bind: Address, receive: Receive, *, burst: int = 1, buffer: int | None = None
+    ) -> DatagramSocket:
+        """A socket bound to ``bind`` (port 0: any free one). Raises :class:`BindError`."""
+
+    def resolve(self, host: str, port: int) -> Address:
+        """The address behind a name. Raises :class:`OSError` when there is none."""
+
+
+class _UdpSocket:
+    __slots__ = (
+        "_burst",
+        "_counters",
+        "_loop",
+        "_receive",
+        "_recvfrom",
+        "_sendto",
+        "_socket",
+        "local",
+    )
+
+    def __init__(
+        self,
+        sock: socket.socket,
+        loop: asyncio.AbstractEventLoop,
+        receive: Receive,
+        counters: dict[str, int],
+        burst: int,
+    ) -> None:
+        self._socket = sock
+        self._loop = loop
+        self._receive = receive
+        self._counters = counters
+        self._burst = burst
+        self._recvfrom = sock.recvfrom
+        self._sendto = sock.sendto
+        name = sock.getsockname()
+        self.local: Address = (name[0], name[1])
+        loop.add_reader(sock.fileno(), self._readable)
+
+    def _readable(self) -> None:
+        counters = self._counters
+        for _ in range(self._burst):
+            try:
+                data, source = self._recvfrom(MAX_DATAGRAM)
+            except BlockingIOError:
+                return
+            except OSError:
+                # An ICMP error of an earlier send (nobody listens there). Retransmission and its
+                # limit decide what it means; the socket itself is well.
+                counters["icmp_errors"] += 1
+                continue
+            counters["datagrams_in"] += 1
+            counters["bytes_in"] += len(data)
+            self._receive(data, source if len(source) == 2 else (source[0], source[1]))
+            if self._socket is None:
+                return
+
+    def send(self, data: bytes, destination: Address) -> None:
+        counters = self._counters
+        try:
+            self._sendto(data, destination)
+        except OSError:
+            counters["send_errors"] += 1
+            return
+        counters["datagrams_out"] += 1
+        counters["bytes_out"] += len(data)
+
+    def close(self) -> None:
+        sock = self._socket
+        if sock is None:
+            return
+        self._loop.remove_reader(sock.fileno())
+        sock.close()
+        self._socket = None  # type: ignore[assignment]
+        self._sendto = _closed
+
+
+def _closed(data: bytes, destination: Address) -> int:
+    raise OSError("the socket is closed")
+
+
+class UdpNetwork:
+    """The machine's own network: one non-blocking socket per device, read by ``add_reader``."""
+
+    def __init__(self, counters: dict[str, int]) -> None:
+        self._counters = counters
+        self._loop = asyncio.get_running_loop()
+
+    def open(
+        self, bind: Address, receive: Receive, *, burst: int = 1, buffer: int | None = None
+    ) -> DatagramSocket:
+        family = socket.AF_INET6 if ":" in bind[0] else socket.AF_INET
+        try:
+            sock = socket.socket(family, socket.SOCK_DGRAM)
+        except OSError as error:
+            raise BindError(f"no socket for {bind[0]}:{bind[1]}: {error.strerror}") from error
+        try:
+            sock.setblocking(False)
+            if buffer is not None:
+                sock.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, buffer)
+                sock.setsockopt(socket.SOL_SOCKET, socket.SO_SNDBUF, buffer)
+            sock.bind(bind)
+        except OSError as error:
+            sock.close()
+            reason = error.strerror or str(error)
+            raise BindError(f"cannot bind UDP {bind[0]}:{bind[1]}: {reason}") from error
+        return _UdpSocket(sock, self._loop, receive, self._counters, max(1, min(burst, BURST)))
+
+    def resolve(self, host: str, port: int) -> Address:
+        infos = socket.getaddrinfo(host, port, type=socket.SOCK_DGRAM)
+        # IPv4 first: a device bound to an IPv4 address cannot speak to an IPv6 one.
+        infos.sort(key=lambda info: info[0] != socket.AF_INET)
+        address = infos[0][4]
+        return (str(address[0]), int(address[1]))
+
+
+def has_loopback_range() -> bool:
+    """Whether all of 127.0.0.0/8 is local without configuration (Linux: yes, macOS: no)."""
+    return sys.platform.startswith("linux")
+
+
+class _MemorySocket:
+    __slots__ = ("_network", "_receive", "local")
+
+    def __init__(self, network: MemoryNetwork, local: Address, receive: Receive) -> None:
+        self._network = network
+        self._receive = receive
+        self.local = local
+
+    def send(self, data: bytes, destination: Address) -> None:
+        self._network.carry(data, self.local, destination)
+
+    def close(self) -> None:
+        self._network.close(self.local)
+
+
+class MemoryNetwork:
+    """Datagrams between sockets of one process, on the wheel's time.
+
+    ``latency`` seconds each way; ``loss`` and ``duplication`` are probabilities drawn from the
+    network's own seeded generator, so a run with loss repeats exactly.
+    """
+
+    __slots__ = (
+        "_flight",
+        "_counters",
+        "_next_port",
+        "_now",
+        "_random",
+        "_sockets",
+        "_timer",
+        "_wheel",
+        "duplication",
+        "latency",
+        "loss",
+    )
+
+    def __init__(
+        self,
+        wheel: TimerWheel,
+        now: Callable[[], float],
+        counters: dict[str, int],
+        random: DeviceRandom,
+        *,
+        latency: float = 0.0,
+        loss: float = 0.0,
+        duplication: float = 0.0,
+    ) -> None:
+        self._wheel = wheel
+        self._now = now
+        self._counters = counters
+        self._random = random
+        self._sockets: dict[Address, _MemorySocket] = {}
+        self._flight: list[tuple[float, bytes, Address, Address]] = []
+        self._timer = Timer(self._deliver)
+        self._next_port = 49152
+        self.latency = latency
+        self.loss = loss
+        self.duplication = duplication
+
+    def open(
+        self, bind: Address, receive: Receive, *, burst: int = 1, buffer: int | None = None
+    ) -> DatagramSocket:
+        host, port = bind
+        if port == 0:
+            while (host, self._next_port) in self._sockets:
+                self._next_port += 1
+            port = self._next_port
+            self._next_port += 1
+        if (host, port) in self._sockets:
+            raise BindError(f"cannot bind UDP {host}:{port}: Address already in use")
+        sock = _MemorySocket(self, (host, port), receive)
+        self._sockets[sock.local] = sock
+        return sock
+
+    def resolve(self, host: str, port: int) -> Address:
+        return (host, port)
+
+    def close(self, local: Address) -> None:
+        self._sockets.pop(local, None)
+
+    def carry(self, data: bytes, source: Address, destination: Address) -> None:
+        counters = self._counters
+        counters["datagrams_out"] += 1
+        counters["bytes_out"] += len(data)
+        if self.loss and self._random.uniform(0.0, 1.0) < self.loss:
+            return
+        copies = 1
+        if self.duplication and self._random.uniform(0.0, 1.0) < self.duplication:
+            copies = 2
+        due = self._now() + self.latency
+        for _ in range(copies):
+            self._flight.append((due, data, source, destination))
+        if not self._timer.armed:
+            self._wheel.arm(self._timer, due)
+
+    def _deliver(self, now: float) -> None:
+        # Latency is constant, so the flight list is in order of arrival.
+        due = [entry for entry in self._flight if entry[0] <= now]
+        self._flight = [entry for entry in self._flight if entry[0] > now]
+        if self._flight:
+            self._wheel.arm(self._timer, self._flight[0][0])
+        counters = self._counters
+        for _, data, source, destination in due:
+            sock = self._sockets.get(destination)
+            if sock is not None:
+                counters["datagrams_in"] += 1
+                counters["bytes_in"] += len(data)
+                sock._receive(data, source)

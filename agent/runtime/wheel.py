@@ -1,0 +1,112 @@
+"""A hashed timer wheel that is idle when nothing is due.
+
+Theory of operation
+===================
+
+Time is cut into ticks. Every tick that holds a timer has a *slot* (a list) in a hash table, and a
+heap orders the ticks that exist, so the next deadline is known without visiting empty slots; a
+virtual clock can jump straight to it.
+
+A :class:`Timer` is made once per purpose and re-armed for free. It stands in at most one live
+slot: arming it *later* than that slot only moves its due time, and the slot, when it comes round,
+puts the timer where it belongs. Disarming only clears the due time. So a retransmission timer,
+armed and disarmed once per exchange, costs two attribute stores and leaves nothing behind.
+
+Far timers are rounded up to :data:`COARSE_TICKS` ticks, so that a hundred thousand registration
+lifetimes share slots.
+
+The wheel does no I/O and reads no clock: ``now`` is an argument.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from heapq import heappop, heappush
+
+__all__ = ["COARSE_TICKS", "TICKS_PER_SECOND", "Timer", "TimerWheel"]
+
+TICKS_PER_SECOND = 64  # 15.6 ms: a hundredth of RFC 7252's ACK_TIMEOUT, coarse enough to share
+COARSE_AFTER = 64 * TICKS_PER_SECOND  # timers more than 64 s away tolerate a coarser tick
+COARSE_TICKS = TICKS_PER_SECOND
+
+
+class Timer:
+    """One re-armable deadline; ``callback(now)`` runs at most once per arming, never early."""
+
+    __slots__ = ("_due", "_slot", "callback")
+
+    def __init__(self, callback: Callable[[float], None]) -> None:
+        self.callback = callback
+        self._due = 0
+        self._slot = 0
+
+    @property
+    def armed(self) -> bool:
+        return self._due != 0
+
+
+class TimerWheel:
+    """All timers of one worker."""
+
+    __slots__ = ("_heap", "_slots", "_tick", "on_earlier")
+
+    def __init__(self) -> None:
+        self._slots: dict[int, list[Timer]] = {}
+        self._heap: list[int] = []
+        self._tick = 0  # the last tick that was served
+        # Called when the next deadline moved closer, so that whoever drives the wheel can follow.
+        self.on_earlier: Callable[[], None] | None = None
+
+    def arm(self, timer: Timer, when: float) -> None:
+        """Let ``timer`` fire at ``when`` (seconds on the driving clock) in place of any former time."""
+        due = int(when * TICKS_PER_SECOND) + 1  # rounded up: a timer is never early
+        tick = self._tick
+        if due <= tick:
+            due = tick + 1
+        elif due - tick > COARSE_AFTER:
+            due += -due % COARSE_TICKS
+        timer._due = due
+        if not timer._slot or due < timer._slot:
+            self._place(timer, due)
+
+    def disarm(self, timer: Timer) -> None:
+        timer._due = 0
+
+    def _place(self, timer: Timer, due: int) -> None:
+        timer._slot = due
+        slot = self._slots.get(due)
+        if slot is not None:
+            slot.append(timer)
+            return
+        self._slots[due] = [timer]
+        heap = self._heap
+        heappush(heap, due)
+        if heap[0] == due and self.on_earlier is not None:
+            self.on_earlier()
+
+    @property
+    def next_deadline(self) -> float | None:
+        """When :meth:`advance` has something to do next, in seconds; None when nothing is placed."""
+        return self._heap[0] / TICKS_PER_SECOND if self._heap else None
+
+    def advance(self, now: float) -> None:
+        """Fire what is due at ``now``, tick by tick, in the order of arming within a tick."""
+        limit = int(now * TICKS_PER_SECOND)
+        heap = self._heap
+        while heap and heap[0] <= limit:
+            tick = heappop(heap)
+            self._tick = tick
+            for timer in self._slots.pop(tick):
+                if timer._slot != tick:
+                    continue  # re-armed to an earlier slot since; this entry is its shadow
+                timer._slot = 0
+                due = timer._due
+                if due == 0:
+                    continue
+                if due > tick:
+                    self._place(timer, due)
+                else:
+                    timer._due = 0
+                    timer.callback(now)
+        if limit > self._tick:
+            self._tick = limit

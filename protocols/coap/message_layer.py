@@ -1,0 +1,507 @@
+"""The message layer of CoAP over UDP (RFC 7252 section 4): types, ids, retransmission, duplicates.
+
+Theory of operation
+===================
+
+Outgoing, per confirmable message (section 4.2)::
+
+    SENT --timeout, retries left--> SENT (interval doubled)
+    SENT --timeout, none left-----> failed(RequestTimeout)
+    SENT --ACK--------------------> acknowledged, or the piggybacked response
+    SENT --RST--------------------> failed(RequestReset)
+
+At most NSTART messages to one peer are in that state (section 4.7); the others wait their turn.
+All of a peer's deadlines share one timer of the wheel: a message costs no handle and no Task.
+
+Incoming: a message id that was seen is a duplicate (section 4.5). The last :data:`RECENT` ids of
+each peer are remembered; the reply is repeated when it is the newest or small. Replies to POST and
+DELETE, which must not act twice, are kept for EXCHANGE_LIFETIME: a lost ACK of an Execute, then a
+Read, then the Execute again must not execute twice. A safe request (GET, FETCH) whose long reply
+is gone is answered anew.
+
+Sans-IO: ``receive(data, source, now)`` in; ``transmit(data, destination)`` out; deadlines live in
+the wheel that is handed in. What the caller starts takes its time from the ``now`` handed in.
+"""
+
+from __future__ import annotations
+
+from collections import deque
+from collections.abc import Callable
+from typing import Protocol
+
+from agent.runtime.random import DeviceRandom
+from agent.runtime.wheel import Timer, TimerWheel
+from protocols.coap.errors import CoapFormatError, RequestFailed, RequestReset, RequestTimeout
+from protocols.coap.message import Message, decode_datagram, encode_datagram
+from protocols.coap.numbers import Code
+from protocols.coap.peer import Peer
+from protocols.coap.stages import DatagramStage
+from protocols.coap.tuning import TransportTuning
+
+__all__ = ["Address", "Context", "Exchange", "MessageLayer", "Trace", "UdpPeer", "Upper"]
+
+Address = tuple[str, int]
+Trace = Callable[[str, Address, int, int, Message], None]
+
+CON, NON, ACK, RST = 0, 1, 2, 3
+
+RECENT = 8  # ids remembered per peer: more than NSTART allows in flight from any honest one
+SMALL_REPLY = 64  # a reply of this size is kept for all recent ids; a larger one for the newest
+KEPT_LIMIT = 32  # POSTs and DELETEs of one peer within EXCHANGE_LIFETIME; the oldest go first
+
+
+class Context(Protocol):
+    """What the request layer attaches to a confirmable message of its own."""
+
+    def acknowledged(self, now: float) -> None:
+        """The peer has it (an empty ACK came); a response may follow separately."""
+
+    def failed(self, error: RequestFailed) -> None:
+        """It was reset or never acknowledged."""
+
+
+class Upper(Protocol):
+    """The request layer, as seen from below."""
+
+    def incoming_request(self, exchange: Exchange, message: Message, now: float) -> Message | None:
+        """A request; the response, or None when ``exchange.respond`` will bring it."""
+
+    def incoming_response(self, peer: Peer, message: Message, now: float) -> bool:
+        """A response; False when its token is unknown."""
+
+    def incoming_reset(self, peer: Peer, mid: int) -> None:
+        """The peer rejected the non-confirmable message ``mid``."""
+
+
+class _Outgoing:
+    """A confirmable message on its way."""
+
+    __slots__ = ("context", "data", "due", "interval", "mid", "tries")
+
+    def __init__(self, mid: int, data: bytes, context: Context | None) -> None:
+        self.mid = mid
+        self.data = data
+        self.context = context
+        self.due = 0.0
+        self.interval = 0.0
+        self.tries = 0
+
+
+class UdpPeer(Peer):
+    """A peer and what the message layer knows of it."""
+
+    __slots__ = (
+        "address",
+        "backlog",
+        "kept",
+        "layer",
+        "mid",
+        "newest",
+        "outgoing",
+        "recent",
+        "timer",
+    )
+
+    def __init__(self, layer: MessageLayer, address: Address, mid: int) -> None:
+        host = f"[{address[0]}]" if ":" in address[0] else address[0]
+        super().__init__("coap", f"{host}:{address[1]}")
+        self.layer = layer
+        self.address = address
+        self.mid = mid
+        self.newest = -1
+        self.recent: dict[int, bytes | None] | None = None
+        self.kept: dict[int, tuple[float, bytes | None]] | None = None
+        self.outgoing: list[_Outgoing] = []
+        self.backlog: deque[_Outgoing] | None = None
+        self.timer: Timer | None = None
+
+    def next_mid(self) -> int:
+        self.mid = mid = (self.mid + 1) & 0xFFFF
+        return mid
+
+    def expire(self, now: float) -> None:
+        self.layer.handle_timer(self, now)
+
+    @property
+    def idle(self) -> bool:
+        return not self.outgoing and not self.backlog and not self.kept
+
+
+class Exchange:
+    """One incoming request, until it is answered."""
+
+    __slots__ = ("_layer", "_timer", "confirmable", "mid", "peer", "request", "state")
+
+    WAITING, EMPTY_ACKED, DONE = range(3)
+
+    def __init__(
+        self, layer: MessageLayer, peer: UdpPeer, mid: int, confirmable: bool, request: Message
+    ) -> None:
+        self._layer = layer
+        self._timer: Timer | None = None
+        self.peer = peer
+        self.mid = mid
+        self.confirmable = confirmable
+        self.request = request
+        self.state = Exchange.WAITING
+
+    def respond(self, message: Message) -> None:
+        """Answer later than in the handler's return value; a second answer is ignored."""
+        self._layer.respond(self, message)
+
+    def defer(self, now: float) -> None:
+        self._timer = Timer(self._empty_ack)
+        self._layer.arm_empty_ack(self._timer, now)
+
+    def finish(self) -> None:
+        self.state = Exchange.DONE
+        if self._timer is not None:
+            self._layer.wheel.disarm(self._timer)
+            self._timer = None
+
+    def _empty_ack(self, now: float) -> None:
+        self._layer.empty_ack(self)
+
+
+class MessageLayer:
+    """All exchanges of one local UDP endpoint."""
+
+    __slots__ = (
+        "_counters",
+        "_now",
+        "_peers",
+        "_random",
+        "_stage",
+        "_transmit",
+        "_tuning",
+        "_upper",
+        "max_peers",
+        "trace",
+        "wheel",
+    )
+
+    def __init__(
+        self,
+        transmit: Callable[[bytes, Address], None],
+        upper: Upper,
+        wheel: TimerWheel,
+        now: Callable[[], float],
+        random: DeviceRandom,
+        counters: dict[str, int],
+        tuning: TransportTuning,
+        *,
+        stage: DatagramStage | None = None,
+        max_peers: int = 16,
+    ) -> None:
+        self._transmit = transmit
+        self._upper = upper
+        self.wheel = wheel
+        self._now = now
+        self._random = random
+        self._counters = counters
+        self._tuning = tuning
+        self._stage = stage
+        self._peers: dict[Address, UdpPeer] = {}
+        self.max_peers = max_peers
+        self.trace: Trace | None = None
+
+    def peer(self, address: Address) -> UdpPeer:
+        """The handle for ``address``, the same one for as long as it is remembered."""
+        peer = self._peers.get(address)
+        if peer is None:
+            if len(self._peers) >= self.max_peers:
+                self._forget_one()
+            # Section 4.4: the initial message id should be random.
+            peer = UdpPeer(self, address, self._random.below(0x10000))
+            self._peers[address] = peer
+        return peer
+
+    def _forget_one(self) -> None:
+        # Strangers must not fill the memory: the longest known peer without business goes.
+        for address, peer in self._peers.items():
+            if peer.idle:
+                del self._peers[address]
+                return
+
+    # -- incoming -------------------------------------------------------------------------------
+
+    def receive(self, data: bytes, source: Address, now: float) -> None:
+        """Take one datagram. Bad bytes are counted, rejected where the RFC says so, and forgotten."""
+        peer = self._peers.get(source) or self.peer(source)
+        if self._stage is not None:
+            plain = self._stage.inbound(peer, data, now)
+            if plain is None:
+                return
+            data = plain
+        try:
+            mtype, mid, message = decode_datagram(data)
+        except CoapFormatError:
+            self._malformed(peer, data, now)
+            return
+        if self.trace is not None:
+            self.trace("<", source, mtype, mid, message)
+        code = message.code
+        if mtype < ACK:
+            if 0 < code < 32:
+                self._request(peer, mtype == CON, mid, message, now)
+            elif code == 0:
+                # Section 4.3: an Empty confirmable message is a ping, answered by a Reset.
+                if mtype == CON:
+                    self._send_empty(peer, RST, mid, now)
+            elif 64 <= code < 192:
+                known = self._upper.incoming_response(peer, message, now)
+                if mtype == CON:
+                    self._send_empty(peer, ACK if known else RST, mid, now)
+            elif mtype == CON:
+                self._send_empty(peer, RST, mid, now)  # reserved class (section 3)
+        elif mtype == ACK:
+            outgoing = self._settle(peer, mid, now)
+            if code >= 64:
+                # A duplicate of an ACK finds no outgoing message; its response is no longer
+                # awaited either, and the request layer says so by its token.
+                self._upper.incoming_response(peer, message, now)
+            elif outgoing is not None and outgoing.context is not None:
+                outgoing.context.acknowledged(now)
+        elif code == 0:
+            outgoing = self._settle(peer, mid, now)
+            if outgoing is None:
+                self._upper.incoming_reset(peer, mid)
+            elif outgoing.context is not None:
+                outgoing.context.failed(RequestReset(f"{peer.uri} answered with a Reset"))
+
+    def _malformed(self, peer: UdpPeer, data: bytes, now: float) -> None:
+        self._counters["malformed"] += 1
+        # Section 4.2: a confirmable message that cannot be processed is rejected by a Reset;
+        # everything else, and what has not even a header, is ignored.
+        if len(data) >= 4 and data[0] >> 4 == 0b0100:
+            self._send_empty(peer, RST, data[2] << 8 | data[3], now)
+
+    def _request(
+        self, peer: UdpPeer, confirmable: bool, mid: int, message: Message, now: float
+    ) -> None:
+        recent = peer.recent
+        if recent is None:
+            recent = peer.recent = {}
+        if (mid in recent or (peer.kept and mid in peer.kept)) and self._duplicate(
+            peer, mid, message, now
+        ):
+            return
+        recent[mid] = None
+        if len(recent) > RECENT:
+            del recent[next(iter(recent))]
+        newest = peer.newest
+        if newest != mid:
+            reply = recent.get(newest)
+            if reply is not None and len(reply) > SMALL_REPLY:
+                recent[newest] = None
+            peer.newest = mid
+        if message.code == 2 or message.code == 4:
+            self._keep(peer, mid, now)
+        exchange = Exchange(self, peer, mid, confirmable, message)
+        answer = self._upper.incoming_request(exchange, message, now)
+        if answer is not None:
+            answer.token = message.token
+            self._reply(exchange, answer, now)
+        elif exchange.state == Exchange.WAITING and confirmable:
+            exchange.defer(now)
+
+    def _duplicate(self, peer: UdpPeer, mid: int, message: Message, now: float) -> bool:
+        """Repeat what was answered. False: a safe request whose reply is gone; answer it anew."""
+        self._counters["duplicates"] += 1
+        reply = peer.recent.get(mid) if peer.recent else None
+        if reply is None and peer.kept and mid in peer.kept:
+            expires, reply = peer.kept[mid]
+            if expires <= now:
+                del peer.kept[mid]
+                if peer.recent:
+                    peer.recent.pop(mid, None)
+                return False
+        if reply is not None:
+            self._put(peer, reply, now)
+            return True
+        if mid == peer.newest:
+            return True  # still being worked on: the deferred answer will come
+        return message.code not in (1, 5)
+
+    def _keep(self, peer: UdpPeer, mid: int, now: float) -> None:
+        kept = peer.kept
+        if kept is None:
+            kept = peer.kept = {}
+        else:
+            while kept:
+                oldest = next(iter(kept))
+                if kept[oldest][0] > now and len(kept) < KEPT_LIMIT:
+                    break
+                del kept[oldest]
+        kept[mid] = (now + self._tuning.exchange_lifetime, None)
+
+    def _reply(self, exchange: Exchange, answer: Message, now: float) -> None:
+        """The piggybacked response (section 5.2.1), or the NON one to a NON request (5.2.3)."""
+        peer = exchange.peer
+        if exchange.confirmable:
+            mtype, mid = ACK, exchange.mid
+        else:
+            mtype, mid = NON, peer.next_mid()
+        data = encode_datagram(mtype, mid, answer)
+        if self.trace is not None:
+            self.trace(">", peer.address, mtype, mid, answer)
+        exchange.state = Exchange.DONE
+        self._remember(peer, exchange.mid, data)
+        self._put(peer, data, now)
+
+    @staticmethod
+    def _remember(peer: UdpPeer, mid: int, data: bytes) -> None:
+        recent = peer.recent
+        if (
+            recent is not None
+            and mid in recent
+            and (mid == peer.newest or len(data) <= SMALL_REPLY)
+        ):
+            recent[mid] = data
+        kept = peer.kept
+        if kept and mid in kept:
+            kept[mid] = (kept[mid][0], data)
+
+    # -- deferred answers -----------------------------------------------------------------------
+
+    def arm_empty_ack(self, timer: Timer, now: float) -> None:
+        self.wheel.arm(timer, now + self._tuning.empty_ack_after)
+
+    def empty_ack(self, exchange: Exchange) -> None:
+        if exchange.state != Exchange.WAITING:
+            return
+        exchange.state = Exchange.EMPTY_ACKED
+        data = encode_datagram(ACK, exchange.mid, Message(Code.EMPTY))
+        self._remember(exchange.peer, exchange.mid, data)
+        self._trace_empty(exchange.peer, ACK, exchange.mid)
+        self._put(exchange.peer, data, self._now())
+
+    def respond(self, exchange: Exchange, message: Message) -> None:
+        if exchange.state == Exchange.DONE:
+            return
+        message.token = exchange.request.token
+        if exchange.state == Exchange.WAITING:
+            exchange.finish()
+            self._reply(exchange, message, self._now())
+            return
+        exchange.finish()
+        self.send(exchange.peer, message, None, confirmable=True)
+
+    # -- outgoing -------------------------------------------------------------------------------
+
+    def send(
+        self, peer: UdpPeer, message: Message, context: Context | None, *, confirmable: bool = True
+    ) -> int:
+        """Send a request, a separate response or a notification; returns its message id."""
+        mid = peer.next_mid()
+        mtype = CON if confirmable else NON
+        data = encode_datagram(mtype, mid, message)
+        if self.trace is not None:
+            self.trace(">", peer.address, mtype, mid, message)
+        if not confirmable:
+            self._put(peer, data, self._now())
+            return mid
+        outgoing = _Outgoing(mid, data, context)
+        if len(peer.outgoing) >= self._tuning.nstart:
+            if peer.backlog is None:
+                peer.backlog = deque()
+            peer.backlog.append(outgoing)
+        else:
+            self._launch(peer, outgoing, self._now())
+        return mid
+
+    def withdraw(self, peer: UdpPeer, context: Context) -> None:
+        """Stop retransmitting for ``context``: nobody waits for it any more."""
+        if peer.backlog:
+            peer.backlog = deque(item for item in peer.backlog if item.context is not context)
+        for outgoing in peer.outgoing:
+            if outgoing.context is context:
+                peer.outgoing.remove(outgoing)
+                self._launch_waiting(peer, self._now())
+                return
+
+    def _launch(self, peer: UdpPeer, outgoing: _Outgoing, now: float) -> None:
+        tuning = self._tuning
+        # Section 4.2: between ACK_TIMEOUT and ACK_TIMEOUT * ACK_RANDOM_FACTOR.
+        outgoing.interval = self._random.uniform(
+            tuning.ack_timeout, tuning.ack_timeout * tuning.ack_random_factor
+        )
+        outgoing.due = now + outgoing.interval
+        peer.outgoing.append(outgoing)
+        timer = peer.timer
+        if timer is None:
+            timer = peer.timer = Timer(peer.expire)
+        if len(peer.outgoing) == 1:
+            self.wheel.arm(timer, outgoing.due)
+        else:
+            self.wheel.arm(timer, min(item.due for item in peer.outgoing))
+        self._put(peer, outgoing.data, now)
+
+    def _launch_waiting(self, peer: UdpPeer, now: float) -> None:
+        if peer.backlog and len(peer.outgoing) < self._tuning.nstart:
+            self._launch(peer, peer.backlog.popleft(), now)
+        elif not peer.outgoing and peer.timer is not None:
+            self.wheel.disarm(peer.timer)
+
+    def _settle(self, peer: UdpPeer, mid: int, now: float) -> _Outgoing | None:
+        """The confirmable message that ``mid`` acknowledges or rejects, taken off the list."""
+        for outgoing in peer.outgoing:
+            if outgoing.mid == mid:
+                peer.outgoing.remove(outgoing)
+                self._launch_waiting(peer, now)
+                return outgoing
+        return None
+
+    def handle_timer(self, peer: UdpPeer, now: float) -> None:
+        """Retransmit to ``peer`` what is due, and give up what was sent MAX_RETRANSMIT times."""
+        given_up: list[_Outgoing] = []
+        for outgoing in list(peer.outgoing):
+            if outgoing.due > now:
+                continue
+            if outgoing.tries >= self._tuning.max_retransmit:
+                peer.outgoing.remove(outgoing)
+                given_up.append(outgoing)
+                continue
+            outgoing.tries += 1
+            outgoing.interval *= 2
+            outgoing.due = now + outgoing.interval
+            self._counters["retransmissions"] += 1
+            self._put(peer, outgoing.data, now)
+        for outgoing in given_up:
+            self._launch_waiting(peer, now)
+            if outgoing.context is not None:
+                sent = outgoing.tries + 1
+                outgoing.context.failed(RequestTimeout(f"no answer from {peer.uri} ({sent} sent)"))
+        if peer.outgoing and peer.timer is not None:
+            self.wheel.arm(peer.timer, min(item.due for item in peer.outgoing))
+
+    def drop_all(self) -> None:
+        """Forget every exchange without a word: the power is gone."""
+        for peer in self._peers.values():
+            peer.outgoing.clear()
+            peer.backlog = None
+            if peer.timer is not None:
+                self.wheel.disarm(peer.timer)
+        self._peers.clear()
+
+    def ping(self, peer: UdpPeer, context: Context) -> None:
+        """Section 4.3: an Empty confirmable message; the Reset that answers it is the pong."""
+        outgoing = _Outgoing(mid := peer.next_mid(), bytes((0x40, 0, mid >> 8, mid & 255)), context)
+        self._trace_empty(peer, CON, mid)
+        self._launch(peer, outgoing, self._now())
+
+    def _send_empty(self, peer: UdpPeer, mtype: int, mid: int, now: float) -> None:
+        self._trace_empty(peer, mtype, mid)
+        self._put(peer, bytes((0x40 | mtype << 4, 0, mid >> 8, mid & 0xFF)), now)
+
+    def _trace_empty(self, peer: UdpPeer, mtype: int, mid: int) -> None:
+        if self.trace is not None:
+            self.trace(">", peer.address, mtype, mid, Message(Code.EMPTY))
+
+    def _put(self, peer: UdpPeer, data: bytes, now: float) -> None:
+        if self._stage is not None:
+            protected = self._stage.outbound(peer, data, now)
+            if protected is None:
+                return
+            data = protected
+        self._transmit(data, peer.address)

@@ -17,7 +17,7 @@ from tools.backend import campaign_states as states
 from tools.backend import store
 from tools.backend.campaign_records import Campaign, CampaignRequest
 from tools.backend.campaigns import CampaignEngine
-from tools.backend.errors import RequestRefused
+from tools.backend.errors import RequestRefused, StoreError
 from tools.backend.faces.base import Delivery, FaceEvent
 from tools.backend.faces.lwm2m import Lwm2mFace
 from tools.backend.inventory import Account, Device, Firmware, Inventory
@@ -104,7 +104,10 @@ class Backend:
             writer, self.inventory, self.runtime.wheel, self.time, self.timing, self._record
         )
         engine.on_change = self._campaigns_changed
-        loaded = await writer.submit(self._load)
+        try:
+            loaded = await writer.submit(self._load)
+        except StoreError as error:
+            raise StoreError(f"cannot use {self.config.db}: {error}") from error
         self.time.resume(loaded.last_committed)
         face = self._face = Lwm2mFace(
             self.runtime,

@@ -1,7 +1,5 @@
 """API v3: firmware campaigns for LwM2M devices, their reports, the catalogue and the devices."""
 
-from __future__ import annotations
-
 from collections.abc import Iterable
 from itertools import islice
 from typing import TYPE_CHECKING, Annotated, Any
@@ -109,7 +107,7 @@ def page_of(items: Iterable[Any]) -> tuple[list[Any], bool]:
     return page[:PAGE], len(page) > PAGE
 
 
-def router(backend: Backend, sessions: Sessions) -> APIRouter:
+def router(backend: "Backend", sessions: Sessions) -> APIRouter:
     """The routes of `/api/fota/v3`."""
     routes = APIRouter(prefix="/api/fota/v3")
 

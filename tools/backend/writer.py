@@ -25,7 +25,7 @@ from functools import partial
 from typing import Any, Protocol, TypeVar
 
 from sqlalchemy import Connection, Executable, create_engine, event
-from sqlalchemy.exc import SQLAlchemyError
+from sqlalchemy.exc import DBAPIError, SQLAlchemyError
 from sqlalchemy.ext.asyncio import AsyncEngine, create_async_engine
 from sqlalchemy.pool import StaticPool
 
@@ -305,6 +305,10 @@ class Writer:
 
 
 def _as_store_error(error: Exception) -> Exception:
+    if isinstance(error, DBAPIError):
+        # The driver's own words; SQLAlchemy adds the statement and its values, which may be
+        # whole packages and secrets.
+        return StoreError(f"the database refused a change: {error.orig}")
     if isinstance(error, SQLAlchemyError):
-        return StoreError(f"the database refused a change: {error}")
+        return StoreError(f"the database refused a change: {type(error).__name__}")
     return error

@@ -6,12 +6,14 @@ opens the same database at the same address; the scripted device has kept runnin
 
 from __future__ import annotations
 
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 import pytest
 
 from agent.runtime.runtime import Runtime
+from protocols.coap import Code
 from tests.tools.backend.scripted import ScriptedDevice
 from tests.tools.backend.virtual import CONFIG, IMAGE, package, virtual
 from tools.backend.backend import Backend
@@ -22,8 +24,6 @@ ADDRESS = ("10.0.0.1", 5683)
 
 
 def open_backend(runtime: Runtime, path: Path) -> Backend:
-    from dataclasses import replace
-
     return Backend(runtime, replace(CONFIG, db=str(path), coap=ADDRESS))
 
 
@@ -102,4 +102,55 @@ async def test_time_goes_on_where_it_was(tmp_path: Path) -> None:
         await backend.start()
         assert backend.time.now() >= late
         assert backend.account.secret
+        await backend.stop()
+
+
+@virtual
+async def test_killed_between_the_intent_and_the_message(tmp_path: Path) -> None:
+    """The narrowest gap: the intent is durable and the Execute has never left."""
+    async with Runtime.in_memory(seed=3) as runtime:
+        backend = open_backend(runtime, tmp_path / "b.db")
+        await backend.start()
+        backend.face.install = lambda _device: kill(backend)  # type: ignore[method-assign]
+        meter = ScriptedDevice(runtime, ADDRESS, NAME)
+        meter.register()
+        await backend.create_campaign([NAME], await package(backend))
+        await runtime.clock.sleep(30)
+        assert (meter.state, meter.executes) == (2, 0)
+        backend = open_backend(runtime, tmp_path / "b.db")
+        await backend.start()
+        await backend.finished.wait()
+        assert backend.belief(NAME).verdict == "updated"
+        assert meter.executes == 1
+        meter.close()
+        await backend.stop()
+
+
+@virtual
+async def test_an_aborted_device_that_installs_is_followed_over_a_restart(tmp_path: Path) -> None:
+    async with Runtime.in_memory(seed=3) as runtime:
+        backend = open_backend(runtime, tmp_path / "b.db")
+        await backend.start()
+        meter = ScriptedDevice(runtime, ADDRESS, NAME)
+
+        def slowly() -> int:
+            meter.set(3, 0)
+            meter.after(60.0, meter.install)
+            return Code.CHANGED
+
+        meter.on_execute = slowly
+        meter.register()
+        campaign = await backend.create_campaign([NAME], await package(backend))
+        while meter.state != 3:
+            await runtime.clock.sleep(0.1)
+        await runtime.clock.sleep(1)
+        await backend.engine.cancel(campaign)
+        kill(backend)
+        backend = open_backend(runtime, tmp_path / "b.db")
+        await backend.start()
+        assert not backend.finished.is_set()
+        await backend.finished.wait()
+        assert backend.belief(NAME).verdict == "updated"
+        assert meter.executes == 1
+        meter.close()
         await backend.stop()

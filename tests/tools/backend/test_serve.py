@@ -1,0 +1,86 @@
+"""`fotilla backend` as a process: the ready file, the signals, ports that are taken."""
+
+from __future__ import annotations
+
+import os
+import socket
+import stat
+from pathlib import Path
+
+import pytest
+
+from tests.tools.backend.process import BackendProcess, ok
+from tools.backend.serve import ServeOptions, parse_bind, serve
+
+
+async def test_it_serves_until_interrupted_and_keeps_its_secret(tmp_path: Path) -> None:
+    backend = BackendProcess(tmp_path)
+    await backend.start()
+    first = backend.ready["account"]
+    async with backend.login() as client:
+        listed = await ok(await client.get(f"/api/fota/v3/devices/{first['name']}"))
+        assert listed["deviceList"] == []
+    database = tmp_path / "b.db"
+    assert stat.S_IMODE(database.stat().st_mode) == 0o600
+    assert backend.interrupt() == 0
+    assert not list(tmp_path.glob("ready*"))
+    assert first["secret"] not in (tmp_path / "stderr").read_text()
+    await backend.start()
+    assert backend.ready["account"] == first
+    assert backend.interrupt() == 0
+
+
+@pytest.mark.parametrize("listener", ["coap", "rest"])
+def test_a_port_in_use_is_a_clear_error(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str], listener: str
+) -> None:
+    kind = socket.SOCK_DGRAM if listener == "coap" else socket.SOCK_STREAM
+    with socket.socket(socket.AF_INET, kind) as taken:
+        taken.bind(("127.0.0.1", 0))
+        if listener == "rest":
+            taken.listen()
+        where = f"127.0.0.1:{taken.getsockname()[1]}"
+        free = "127.0.0.1:0"
+        options = ServeOptions(
+            coap=where if listener == "coap" else free,
+            rest=where if listener == "rest" else free,
+            db=str(tmp_path / "b.db"),
+        )
+        assert serve(options) == 2
+    error = capsys.readouterr().err
+    assert where in error
+    assert "in use" in error
+
+
+@pytest.mark.parametrize(
+    ("changes", "text"),
+    [
+        ({"coap": "nowhere"}, "nowhere"),
+        ({"rest": "::1:80"}, "::1:80"),
+        ({"rest": "127.0.0.1:70000"}, "70000"),
+        ({"timing": "soon"}, "soon"),
+        ({"db": "/nowhere/at/all.db"}, "/nowhere/at/all.db"),
+        ({"db": "postgresql://user:hidden@host/db"}, "postgresql"),
+    ],
+)
+def test_bad_options_are_named(
+    capsys: pytest.CaptureFixture[str], changes: dict[str, str], text: str
+) -> None:
+    options = ServeOptions(**{"coap": "127.0.0.1:0", "rest": "127.0.0.1:0", **changes})  # type: ignore[arg-type]
+    assert serve(options) == 2
+    error = capsys.readouterr().err
+    assert text in error
+    assert "hidden" not in error
+
+
+def test_a_file_that_is_no_database(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    path = tmp_path / "b.db"
+    path.write_bytes(os.urandom(4096))
+    assert serve(ServeOptions("127.0.0.1:0", "127.0.0.1:0", str(path))) == 2
+    assert str(path) in capsys.readouterr().err
+
+
+def test_bind() -> None:
+    assert parse_bind("127.0.0.1:80") == ("127.0.0.1", 80)
+    assert parse_bind("[::1]:80") == ("::1", 80)
+    assert parse_bind(":80") == ("0.0.0.0", 80)

@@ -11,14 +11,16 @@ from __future__ import annotations
 
 import asyncio
 import datetime
-from collections.abc import Coroutine
-from typing import Any, Protocol, TypeVar
+from collections.abc import Callable, Coroutine
+from concurrent.futures import Executor
+from typing import Any, Protocol, TypeVar, TypeVarTuple
 
 from agent.runtime.wheel import TimerWheel
 
 __all__ = ["VIRTUAL_ORIGIN", "Clock", "LoopClock", "VirtualLoop", "run_virtual"]
 
 T = TypeVar("T")
+Ts = TypeVarTuple("Ts")
 
 # Virtual runs start here, so that no journal and no certificate check depends on today's date.
 VIRTUAL_ORIGIN = datetime.datetime(2030, 1, 1, tzinfo=datetime.UTC)
@@ -150,7 +152,9 @@ class VirtualLoop(asyncio.SelectorEventLoop):
     def time(self) -> float:
         return self.virtual_now
 
-    def run_in_executor(self, *args: object, **kwargs: object) -> asyncio.Future[object]:
+    def run_in_executor(
+        self, executor: Executor | None, func: Callable[[*Ts], T], *args: *Ts
+    ) -> asyncio.Future[T]:
         # A thread would finish at an arbitrary point among the callbacks of one instant.
         raise RuntimeError("no threads in virtual time")
 

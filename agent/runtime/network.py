@@ -81,13 +81,13 @@ class _UdpSocket:
         counters: dict[str, int],
         burst: int,
     ) -> None:
-        self._socket = sock
+        self._socket: socket.socket | None = sock
         self._loop = loop
         self._receive = receive
         self._counters = counters
         self._burst = burst
         self._recvfrom = sock.recvfrom
-        self._sendto = sock.sendto
+        self._sendto: Callable[[bytes, Address], int] = sock.sendto
         name = sock.getsockname()
         self.local: Address = (name[0], name[1])
         loop.add_reader(sock.fileno(), self._readable)
@@ -126,7 +126,7 @@ class _UdpSocket:
             return
         self._loop.remove_reader(sock.fileno())
         sock.close()
-        self._socket = None  # type: ignore[assignment]
+        self._socket = None
         self._sendto = _closed
 
 

@@ -1,4 +1,4 @@
-"""Small seeded generators: device ``i`` of group ``g`` under seed ``s`` always draws the same numbers.
+"""Small seeded generators: device ``i`` of group ``g`` draws the same numbers under the same seed.
 
 SplitMix64 (Steele, Lea, Flood: "Fast Splittable Pseudorandom Number Generators", 2014). One
 integer of state, where a ``random.Random`` weighs 2.5 KiB: half of what an idle device may cost.

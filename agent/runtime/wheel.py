@@ -58,7 +58,7 @@ class TimerWheel:
         self.on_earlier: Callable[[], None] | None = None
 
     def arm(self, timer: Timer, when: float) -> None:
-        """Let ``timer`` fire at ``when`` (seconds on the driving clock) in place of any former time."""
+        """Let ``timer`` fire at ``when`` (seconds of the driving clock), in place of any other."""
         due = int(when * TICKS_PER_SECOND) + 1  # rounded up: a timer is never early
         tick = self._tick
         if due <= tick:
@@ -86,7 +86,7 @@ class TimerWheel:
 
     @property
     def next_deadline(self) -> float | None:
-        """When :meth:`advance` has something to do next, in seconds; None when nothing is placed."""
+        """When :meth:`advance` has something to do next, in seconds; None: nothing is placed."""
         return self._heap[0] / TICKS_PER_SECOND if self._heap else None
 
     def advance(self, now: float) -> None:

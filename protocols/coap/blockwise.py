@@ -281,7 +281,7 @@ class _Partial:
 
 
 class BodyAssembler:
-    """Joins Block1 requests; one partial body per (peer, method, path), bounded in size and time."""
+    """Joins Block1 requests; one partial body per (peer, method, path), bounded in size and age."""
 
     __slots__ = ("_lifetime", "_limit", "_partial", "_szx")
 

@@ -195,7 +195,7 @@ class CoapEndpoint:
         return Observation(self._messages, peer, token, on_end, sequence)
 
     def ping(self, peer: UdpPeer, on_pong: Callable[[bool], None]) -> None:
-        """CoAP ping; ``on_pong(True)`` when the peer is there, ``on_pong(False)`` when it is not."""
+        """CoAP ping: ``on_pong(True)`` when the peer is there, ``on_pong(False)`` when not."""
         self._messages.ping(peer, _Ping(on_pong))
 
     def close(self) -> None:

@@ -226,7 +226,7 @@ class MessageLayer:
     # -- incoming -------------------------------------------------------------------------------
 
     def receive(self, data: bytes, source: Address, now: float) -> None:
-        """Take one datagram. Bad bytes are counted, rejected where the RFC says so, and forgotten."""
+        """Take one datagram. Bad bytes are counted, and rejected where the RFC says so."""
         peer = self._peers.get(source) or self.peer(source)
         if self._stage is not None:
             plain = self._stage.inbound(peer, data, now)

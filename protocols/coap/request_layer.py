@@ -177,8 +177,8 @@ class RequestLayer:
     ) -> RequestHandle:
         """Send one request; ``on_result`` gets the response or a :class:`RequestFailed`, once.
 
-        ``timeout`` bounds the whole exchange in seconds; None leaves it to retransmission and, after
-        an empty ACK, to the tuning. With ``observing`` it gets every fresh notification.
+        ``timeout`` bounds the whole exchange in seconds; None leaves it to retransmission and,
+        after an empty ACK, to the tuning. With ``observing`` it gets every fresh notification.
         """
         word = self._token
         self._token = (word + (word >> 32 | 1)) & 0xFFFFFFFF | word & ~0xFFFFFFFF

@@ -39,11 +39,11 @@ class TransportTuning:
 
     @property
     def max_transmit_span(self) -> float:
-        return self.ack_timeout * (2**self.max_retransmit - 1) * self.ack_random_factor
+        return self.ack_timeout * ((1 << self.max_retransmit) - 1) * self.ack_random_factor
 
     @property
     def max_transmit_wait(self) -> float:
-        return self.ack_timeout * (2 ** (self.max_retransmit + 1) - 1) * self.ack_random_factor
+        return self.ack_timeout * ((2 << self.max_retransmit) - 1) * self.ack_random_factor
 
     @property
     def exchange_lifetime(self) -> float:

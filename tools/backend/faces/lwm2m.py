@@ -25,6 +25,7 @@ from protocols.coap import (
     Code,
     Exchange,
     Message,
+    Options,
     TransportTuning,
     make_options,
     response,
@@ -101,7 +102,7 @@ class Lwm2mFace:
         self._by_location: dict[str, Session] = {}
         self._next_location = 0
         self._reserved = 0
-        self._packages: dict[str, FirmwarePackage] = {}
+        self._packages: dict[str, tuple[FirmwarePackage, Options]] = {}
         self._package_users: Counter[str] = Counter()
         self._ordered: dict[str, Order] = {}
         self._hosts: dict[str, str] = {}
@@ -189,7 +190,11 @@ class Lwm2mFace:
         if order.device not in self._ordered:
             self._package_users[order.package.digest] += 1
         self._ordered[order.device] = order
-        self._packages[order.package.digest] = order.package
+        digest = order.package.digest
+        if digest not in self._packages:
+            etag = bytes.fromhex(digest[:16])
+            options = make_options(content_format=codecs.OPAQUE, etag=etag)
+            self._packages[digest] = (order.package, options)
         session = self._sessions.get(order.device)
         if session is not None:
             session.begin(order)
@@ -226,6 +231,11 @@ class Lwm2mFace:
         """Every endpoint name that is registered now."""
         return sorted(self._sessions)
 
+    def peer_of(self, device: str) -> UdpPeer | None:
+        """Where a registered device is."""
+        session = self._sessions.get(device)
+        return None if session is None else session.peer
+
     # -- requests of devices ---
 
     def _handle(self, peer: UdpPeer, request: Message, exchange: Exchange) -> Message | None:
@@ -246,12 +256,11 @@ class Lwm2mFace:
     def _firmware(self, digest: str, request: Message) -> Message:
         if request.code != Code.GET:
             return response(Code.METHOD_NOT_ALLOWED)
-        package = self._packages.get(digest)
-        if package is None:
+        found = self._packages.get(digest)
+        if found is None:
             return response(Code.NOT_FOUND)
-        etag = bytes.fromhex(digest[:16])
+        package, options = found
         # The endpoint cuts the block that is asked for from these shared bytes.
-        options = make_options(content_format=codecs.OPAQUE, etag=etag)
         return response(Code.CONTENT, options, package.body)
 
     def _registration(self, peer: UdpPeer, request: Message, exchange: Exchange) -> Message | None:

@@ -6,7 +6,7 @@ import asyncio
 import hashlib
 import secrets
 from collections.abc import Callable, Iterable, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from typing import Any
 
 from sqlalchemy import Connection
@@ -18,12 +18,11 @@ from tools.backend import store
 from tools.backend.campaign_records import Campaign, CampaignRequest
 from tools.backend.campaigns import CampaignEngine
 from tools.backend.errors import RequestRefused, StoreError
-from tools.backend.faces.base import Delivery, FaceEvent
+from tools.backend.faces.base import Delivery, DeviceFace, FaceBelief, FaceContext, device_faces
 from tools.backend.faces.lwm2m import Lwm2mFace
 from tools.backend.inventory import Account, Device, Firmware, Inventory
 from tools.backend.listener import RestListener
 from tools.backend.rest import build_app
-from tools.backend.store import Registration
 from tools.backend.timing import DAY, BackendTime, date_text, timing
 from tools.backend.writer import MEMORY, AsyncRunner, SyncRunner, Writer
 from tools.fleet.audit import UNKNOWN, Belief
@@ -64,7 +63,6 @@ class BackendConfig:
 class _Loaded:
     last_committed: float
     starts: int
-    registrations: Sequence[Registration] = field(default_factory=tuple)
 
 
 class Backend:
@@ -81,7 +79,7 @@ class Backend:
         self._ring = Ring()
         self._writer: Writer | None = None
         self._engine: CampaignEngine | None = None
-        self._face: Lwm2mFace | None = None
+        self.faces: dict[str, DeviceFace] = {}
         self._listener: RestListener | None = None
         self.app = build_app(self)
 
@@ -109,22 +107,25 @@ class Backend:
         except StoreError as error:
             raise StoreError(f"cannot use {self.config.db}: {error}") from error
         self.time.resume(loaded.last_committed)
-        face = self._face = Lwm2mFace(
-            self.runtime,
-            writer,
-            self.time,
-            bind=self.config.coap,
-            sink=self._face_event,
-            concerns=lambda name: engine.book.open_member(name) is not None,
-            poll=self.timing.poll,
-            starts=loaded.starts,
-        )
-        engine.attach("LWM2M", face)
-        registrations = await writer.submit(face.load)
-        await face.start()
-        face.restore(registrations)
+        for name, bind in (("lwm2m", self.config.coap),):
+            face = device_faces.get(name)(
+                FaceContext(
+                    runtime=self.runtime,
+                    writer=writer,
+                    time=self.time,
+                    bind=bind,
+                    sink=engine.face_event,
+                    concerns=lambda device: engine.book.open_member(device) is not None,
+                    poll=self.timing.poll,
+                    starts=loaded.starts,
+                )
+            )
+            engine.attach(face.protocol, face)
+            self.faces[name] = face
+            await face.start()
         engine.resume()
-        face.resume()
+        for face in self.faces.values():
+            face.resume()
         self._campaigns_changed()
         if self.config.rest is not None:
             self._listener = RestListener(self.app, self.config.rest)
@@ -137,8 +138,8 @@ class Backend:
             self._listener = None
         if self._engine is not None:
             self._engine.stop()
-        if self._face is not None:
-            await self._face.stop()
+        for face in self.faces.values():
+            await face.stop()
         if self._writer is not None:
             await self._writer.stop()
             self._writer = None
@@ -174,9 +175,6 @@ class Backend:
     def _record(self, subject: str, machine: str, old: str, new: str, cause: str) -> None:
         self.runtime.journal.record(self._ring, subject, machine, old, new, cause)
 
-    def _face_event(self, event: FaceEvent) -> None:
-        self.engine.face_event(event)
-
     def _campaigns_changed(self) -> None:
         campaigns = self.engine.book.campaigns.values()
         if campaigns and all(item.final and not item.active for item in campaigns):
@@ -197,9 +195,11 @@ class Backend:
         return self._engine
 
     @property
-    def face(self) -> Lwm2mFace:
-        assert self._face is not None, "the backend is not started"
-        return self._face
+    def lwm2m(self) -> Lwm2mFace:
+        """The LwM2M server itself, for device management beside the campaigns."""
+        face = self.faces["lwm2m"]
+        assert isinstance(face, Lwm2mFace)
+        return face
 
     @property
     def account(self) -> Account:
@@ -208,7 +208,7 @@ class Backend:
 
     @property
     def coap_address(self) -> tuple[str, int]:
-        return self.face.local
+        return self.faces["lwm2m"].local
 
     @property
     def rest_address(self) -> tuple[str, int] | None:
@@ -287,10 +287,16 @@ class Backend:
             await self.writer.submit(lambda connection: connection.execute(store.PUT_DEVICE, rows))
         return devices
 
+    def seen(self, name: str) -> FaceBelief | None:
+        """What a device said last, on whatever face it is."""
+        found = (face.believed(name) for face in self.faces.values())
+        return next((belief for belief in found if belief is not None), None)
+
     def unknown_identities(self) -> list[str]:
         """Registered endpoint names that no account has."""
         known = self.inventory.devices
-        return [name for name in self.face.identities() if name not in known]
+        seen = {name for face in self.faces.values() for name in face.identities()}
+        return sorted(seen - known.keys())
 
     # -- for embedding ---
 

@@ -78,7 +78,7 @@ def router(backend: Backend, sessions: Sessions) -> APIRouter:
         device = backend.inventory.devices.get(name)
         if device is None or device.account != account.name:
             raise RequestRefused("Device does not exist.")
-        seen = backend.face.believed(name)
+        seen = backend.seen(name)
         held = backend.belief(name)
         return {
             "name": name,

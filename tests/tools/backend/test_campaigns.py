@@ -34,6 +34,8 @@ class FakeFace:
     """Remembers what it is told; a test says what devices do."""
 
     name = "fake"
+    protocol = "LWM2M"
+    local = ("", 0)
 
     def __init__(self, backend: Backend) -> None:
         self.backend = backend
@@ -70,6 +72,9 @@ class FakeFace:
 
     def believed(self, device: str) -> FaceBelief | None:
         return None
+
+    def identities(self) -> list[str]:
+        return sorted(self.here)
 
     def tell(self, device: str, kind: FaceKind, ending: Ending | None = None) -> None:
         if kind is FaceKind.FINAL:

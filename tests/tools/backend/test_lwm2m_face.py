@@ -235,7 +235,7 @@ async def test_a_bad_registration_is_told_what_is_wrong(
         answer = await ask(backend, meter, *queries)
         assert answer.code == code
         assert text in answer.payload.decode()
-        assert backend.face.identities() == []
+        assert backend.lwm2m.identities() == []
         meter.close()
 
 
@@ -253,10 +253,10 @@ async def test_registration_update_and_goodbye() -> None:
         assert (await meter.update("lt=600")).code == Code.CHANGED
         assert (await meter.update("lt=never")).code == Code.BAD_REQUEST
         await backend.runtime.clock.sleep(300)
-        assert backend.face.reachable(NAME)
+        assert backend.lwm2m.reachable(NAME)
         assert backend.unknown_identities() == [NAME]
         await backend.runtime.clock.sleep(400)
-        assert not backend.face.reachable(NAME)  # its lifetime is over
+        assert not backend.lwm2m.reachable(NAME)  # its lifetime is over
         third = await ask(backend, meter, f"ep={NAME}", "Q")
         meter.location = third.options.location
         assert (await meter.deregister()).code == Code.DELETED

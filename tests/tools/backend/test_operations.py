@@ -16,7 +16,7 @@ async def test_operations() -> None:
         meter = ScriptedDevice(backend.runtime, backend.coap_address, "meter-1")
         meter.register()
         await backend.runtime.clock.sleep(1)
-        operations = Operations(backend.face)
+        operations = Operations(backend.lwm2m)
         assert await operations.read("meter-1", (3, 0, 3)) == [Record((3, 0, 3), "1.0.0")]
         heard: list[object] = []
         handle = operations.observe("meter-1", (5, 0, 3), heard.append)

@@ -30,9 +30,9 @@ def open_backend(runtime: Runtime, path: Path) -> Backend:
 def kill(backend: Backend) -> None:
     """Everything in memory is gone, the socket first."""
     backend.engine.stop()
-    for session in list(backend.face._sessions.values()):
+    for session in list(backend.lwm2m._sessions.values()):
         session.close()
-    backend.face.endpoint.abandon()
+    backend.lwm2m.endpoint.abandon()
     # Nothing that is still queued gets committed, and no callback of a commit is called.
     backend.writer._queue.clear()
     backend.writer._push = lambda _change: None  # type: ignore[method-assign]
@@ -111,7 +111,7 @@ async def test_killed_between_the_intent_and_the_message(tmp_path: Path) -> None
     async with Runtime.in_memory(seed=3) as runtime:
         backend = open_backend(runtime, tmp_path / "b.db")
         await backend.start()
-        backend.face.install = lambda _device: kill(backend)  # type: ignore[method-assign]
+        backend.lwm2m.install = lambda _device: kill(backend)  # type: ignore[method-assign]
         meter = ScriptedDevice(runtime, ADDRESS, NAME)
         meter.register()
         await backend.create_campaign([NAME], await package(backend))

@@ -12,7 +12,11 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Literal, Protocol
 
+from agent.registry import Registry
+from agent.runtime.runtime import Runtime
 from tools.backend.errors import BackendError
+from tools.backend.timing import BackendTime
+from tools.backend.writer import Writer
 
 Delivery = Literal["push", "pull"]
 
@@ -121,13 +125,36 @@ class FaceBelief:
 EventSink = Callable[[FaceEvent], None]
 
 
+@dataclass(frozen=True, slots=True)
+class FaceContext:
+    """What a face is given."""
+
+    runtime: Runtime
+    writer: Writer
+    time: BackendTime
+    bind: tuple[str, int]
+    sink: EventSink
+    concerns: Callable[[str], bool]
+    """Whether an unfinished campaign has this device."""
+    poll: float
+    """Seconds between two looks at a device under way, in case a notification was lost."""
+    starts: int
+    """How often the backend has started on this database: salts whatever must not repeat."""
+
+
 class DeviceFace(Protocol):
     """A device-facing server."""
 
     name: str
+    protocol: str
+    """What campaigns of the API call it."""
+
+    @property
+    def local(self) -> tuple[str, int]:
+        """Where it listens."""
 
     async def start(self) -> None:
-        """Open the listener; raises ListenerRefused."""
+        """Read back what a former run left and open the listener; raises ListenerRefused."""
 
     async def stop(self) -> None:
         """Close it, silently for the devices."""
@@ -149,3 +176,9 @@ class DeviceFace(Protocol):
 
     def believed(self, device: str) -> FaceBelief | None:
         """What the device said last; None for one never seen."""
+
+    def identities(self) -> list[str]:
+        """The devices that are reachable now, by name."""
+
+
+device_faces: Registry[Callable[[FaceContext], DeviceFace]] = Registry("device face")

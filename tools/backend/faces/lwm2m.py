@@ -17,7 +17,6 @@ from sqlalchemy import Connection
 
 from agent.runtime.network import BindError
 from agent.runtime.random import DeviceRandom
-from agent.runtime.runtime import Runtime
 from agent.runtime.wheel import Timer, TimerWheel
 from protocols.coap import (
     DEFAULT_TUNING,
@@ -34,7 +33,16 @@ from protocols.coap.message_layer import UdpPeer
 from protocols.lwm2m import codecs
 from tools.backend import store
 from tools.backend.errors import ListenerRefused
-from tools.backend.faces.base import EventSink, FaceBelief, FaceEvent, FaceKind, FaceRefused, Order
+from tools.backend.faces.base import (
+    FaceBelief,
+    FaceContext,
+    FaceEvent,
+    FaceKind,
+    FaceRefused,
+    Order,
+    Position,
+    device_faces,
+)
 from tools.backend.faces.base import Package as FirmwarePackage
 from tools.backend.faces.lwm2m_registration import (
     DEFAULT_LIFETIME,
@@ -46,8 +54,6 @@ from tools.backend.faces.lwm2m_registration import (
 )
 from tools.backend.faces.lwm2m_session import Session
 from tools.backend.store import Registration
-from tools.backend.timing import BackendTime
-from tools.backend.writer import Writer
 
 LOCATION_BLOCK = 1_024
 """Location numbers reserved at once: a location is never given out twice, and only one
@@ -71,31 +77,21 @@ FIRMWARE_ROOT = "fw"
 WILDCARDS = ("0.0.0.0", "::", "")
 
 
+@device_faces.register("lwm2m")
 class Lwm2mFace:
     """The LwM2M server."""
 
     name = "lwm2m"
+    protocol = "LWM2M"
 
-    def __init__(
-        self,
-        runtime: Runtime,
-        writer: Writer,
-        time: BackendTime,
-        *,
-        bind: tuple[str, int],
-        sink: EventSink,
-        concerns: Callable[[str], bool],
-        poll: float,
-        starts: int = 0,
-        tuning: TransportTuning | None = None,
-    ) -> None:
-        self._runtime = runtime
-        self._writer = writer
-        self._time = time
-        self._bind = bind
-        self._sink = sink
-        self._concerns = concerns
-        self._starts = starts
+    def __init__(self, context: FaceContext, tuning: TransportTuning | None = None) -> None:
+        self._runtime = context.runtime
+        self._writer = context.writer
+        self._time = context.time
+        self._bind = context.bind
+        self._sink = context.sink
+        self._concerns = context.concerns
+        self._starts = context.starts
         self._tuning = tuning or replace(DEFAULT_TUNING, burst=BURST, socket_buffer=SOCKET_BUFFER)
         self._endpoint: CoapEndpoint | None = None
         self._sessions: dict[str, Session] = {}
@@ -106,18 +102,18 @@ class Lwm2mFace:
         self._package_users: Counter[str] = Counter()
         self._ordered: dict[str, Order] = {}
         self._hosts: dict[str, str] = {}
-        self.poll = poll
+        self.poll = context.poll
 
     # -- life ---
 
-    def load(self, connection: Connection) -> list[Registration]:
+    def _load(self, connection: Connection) -> list[Registration]:
         """Read the registrations that a former run left, and reserve fresh locations."""
         self._next_location = int(store.counter(connection, "location") or 1)
         self._reserve(connection)
         return store.load_registrations(connection, self.name)
 
-    def restore(self, registrations: Iterable[Registration]) -> None:
-        """Make a session for every registration; the endpoint must be open."""
+    def _restore(self, registrations: Iterable[Registration]) -> None:
+        """Make a session for every registration that has not run out."""
         now = self._time.now()
         for registration in registrations:
             if registration.expires <= now:
@@ -127,6 +123,7 @@ class Lwm2mFace:
             self._adopt(Session(self, registration, peer))
 
     async def start(self) -> None:
+        registrations = await self._writer.submit(self._load)
         random = DeviceRandom(self._runtime.seed, RANDOM_GROUP, self._starts)
         try:
             self._endpoint = CoapEndpoint(
@@ -139,6 +136,7 @@ class Lwm2mFace:
             )
         except BindError as error:
             raise ListenerRefused(f"CoAP listener: {error}") from error
+        self._restore(registrations)
 
     async def stop(self) -> None:
         # Sessions first: a request that fails because we close says nothing about its device.
@@ -208,7 +206,7 @@ class Lwm2mFace:
         if session is not None:
             session.install()
         else:
-            from_intent = replace(order, position=order.position.EXECUTE)
+            from_intent = replace(order, position=Position.EXECUTE)
             self._ordered[device] = from_intent
 
     def withdraw(self, device: str) -> None:

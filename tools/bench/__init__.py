@@ -1,0 +1,1 @@
+"""Speed and memory beside their yardsticks: `make bench`, or `python -m tools.bench --help`."""

@@ -301,7 +301,7 @@ class Device:
         cause = event.cause
         if event.outcome is not None:
             cause = f"{cause}: {event.outcome.name.lower()}"
-        self._record("update", event.old.name, event.new.name, cause)
+        self.record("update", event.old.name, event.new.name, cause)
         if self.client is not None:
             self.client.engine_event(event)
 
@@ -312,9 +312,10 @@ class Device:
         if new is None:
             raise LocalMisuse(f"device {self.name}: {cause!r} while {old.name}")
         self.phase = new
-        self._record("device", old.name, new.name, f"{cause}: {detail}" if detail else cause)
+        self.record("device", old.name, new.name, f"{cause}: {detail}" if detail else cause)
 
-    def _record(self, machine: str, old: str, new: str, cause: str) -> None:
+    def record(self, machine: str, old: str, new: str, cause: str) -> None:
+        """Note a state change of one of this device's machines: journal, ring, `on_event`."""
         self.runtime.journal.record(self.ring, self.name, machine, old, new, cause)
         if self.on_event is not None:
             self.on_event(machine, old, new, cause)

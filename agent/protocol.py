@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from typing import TYPE_CHECKING, Protocol
 
 from agent.bootloader import BootReport
@@ -51,4 +52,7 @@ class ClientFactory(Protocol):
     def __call__(self, device: Device, /) -> ProtocolClient: ...
 
 
-protocol_clients: Registry[ClientFactory] = Registry("protocol")
+protocol_clients: Registry[Callable[..., ProtocolClient]] = Registry("protocol")
+"""By name, what makes a client of a device and the settings that all protocols share: `server` (a
+URI), `lifetime` in seconds, `bind`, `trace` and `told`. With the settings bound by
+`functools.partial` it is a `ClientFactory`."""

@@ -10,6 +10,7 @@ from __future__ import annotations
 import asyncio
 import socket
 import sys
+from collections import deque
 from collections.abc import Callable
 from typing import Protocol
 
@@ -30,9 +31,10 @@ __all__ = [
 Address = tuple[str, int]
 Receive = Callable[[bytes, Address], None]
 
-# RFC 7252 section 4.6 sizes messages for an MTU of 1280 (1024 of payload); a longer datagram than
-# this is cut by the kernel and then refused by the decoder, never half understood.
+# RFC 7252 section 4.6 sizes messages for an MTU of 1280 (1024 of payload). What is longer than this
+# is cut by the kernel; one byte more is read, so that the receiver sees it and refuses the rest.
 MAX_DATAGRAM = 2048
+EPHEMERAL_PORTS = (49152, 65535)  # RFC 6335 section 6; what MemoryNetwork gives for port 0
 # With hundreds of devices behind one loop a single busy socket must not starve the others.
 BURST = 64
 
@@ -96,7 +98,7 @@ class _UdpSocket:
         counters = self._counters
         for _ in range(self._burst):
             try:
-                data, source = self._recvfrom(MAX_DATAGRAM)
+                data, source = self._recvfrom(MAX_DATAGRAM + 1)
             except BlockingIOError:
                 return
             except OSError:
@@ -155,9 +157,9 @@ class UdpNetwork:
                 sock.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, buffer)
                 sock.setsockopt(socket.SOL_SOCKET, socket.SO_SNDBUF, buffer)
             sock.bind(bind)
-        except OSError as error:
+        except (OSError, OverflowError, UnicodeError) as error:
             sock.close()
-            reason = error.strerror or str(error)
+            reason = getattr(error, "strerror", None) or str(error)
             raise BindError(f"cannot bind UDP {bind[0]}:{bind[1]}: {reason}") from error
         return _UdpSocket(sock, self._loop, receive, self._counters, max(1, min(burst, BURST)))
 
@@ -183,10 +185,10 @@ class _MemorySocket:
         self.local = local
 
     def send(self, data: bytes, destination: Address) -> None:
-        self._network.carry(data, self.local, destination)
+        self._network.carry(data, self, destination)
 
     def close(self) -> None:
-        self._network.close(self.local)
+        self._network.close(self)
 
 
 class MemoryNetwork:
@@ -199,7 +201,7 @@ class MemoryNetwork:
     __slots__ = (
         "_flight",
         "_counters",
-        "_next_port",
+        "_next_ports",
         "_now",
         "_random",
         "_sockets",
@@ -226,9 +228,9 @@ class MemoryNetwork:
         self._counters = counters
         self._random = random
         self._sockets: dict[Address, _MemorySocket] = {}
-        self._flight: list[tuple[float, bytes, Address, Address]] = []
+        self._flight: deque[tuple[float, bytes, Address, Address]] = deque()
         self._timer = Timer(self._deliver)
-        self._next_port = 49152
+        self._next_ports: dict[str, int] = {}
         self.latency = latency
         self.loss = loss
         self.duplication = duplication
@@ -238,24 +240,35 @@ class MemoryNetwork:
     ) -> DatagramSocket:
         host, port = bind
         if port == 0:
-            while (host, self._next_port) in self._sockets:
-                self._next_port += 1
-            port = self._next_port
-            self._next_port += 1
+            port = self._free_port(host)
         if (host, port) in self._sockets:
             raise BindError(f"cannot bind UDP {host}:{port}: Address already in use")
         sock = _MemorySocket(self, (host, port), receive)
         self._sockets[sock.local] = sock
         return sock
 
+    def _free_port(self, host: str) -> int:
+        first, last = EPHEMERAL_PORTS
+        start = self._next_ports.get(host, first)
+        for port in (*range(start, last + 1), *range(first, start)):
+            if (host, port) not in self._sockets:
+                self._next_ports[host] = port + 1 if port < last else first
+                return port
+        raise BindError(f"cannot bind UDP {host}:0: no free port")
+
     def resolve(self, host: str, port: int) -> Address:
         return (host, port)
 
-    def close(self, local: Address) -> None:
-        self._sockets.pop(local, None)
+    def close(self, sock: _MemorySocket) -> None:
+        if self._sockets.get(sock.local) is sock:
+            del self._sockets[sock.local]
 
-    def carry(self, data: bytes, source: Address, destination: Address) -> None:
+    def carry(self, data: bytes, sender: _MemorySocket, destination: Address) -> None:
         counters = self._counters
+        source = sender.local
+        if self._sockets.get(source) is not sender:
+            counters["send_errors"] += 1  # closed: nothing leaves a device without power
+            return
         counters["datagrams_out"] += 1
         counters["bytes_out"] += len(data)
         if self.loss and self._random.uniform(0.0, 1.0) < self.loss:
@@ -270,15 +283,39 @@ class MemoryNetwork:
             self._wheel.arm(self._timer, due)
 
     def _deliver(self, now: float) -> None:
-        # Latency is constant, so the flight list is in order of arrival.
-        due = [entry for entry in self._flight if entry[0] <= now]
-        self._flight = [entry for entry in self._flight if entry[0] > now]
-        if self._flight:
-            self._wheel.arm(self._timer, self._flight[0][0])
+        # Each link is first in, first out: who lowers the latency overtakes nothing in flight.
+        flight = self._flight
         counters = self._counters
-        for _, data, source, destination in due:
-            sock = self._sockets.get(destination)
-            if sock is not None:
-                counters["datagrams_in"] += 1
-                counters["bytes_in"] += len(data)
-                sock._receive(data, source)
+        try:
+            # Only what is in flight now: an answer without latency must still take a tick.
+            for _ in range(len(flight)):
+                if flight[0][0] > now:
+                    break
+                _, data, source, destination = flight.popleft()
+                sock = self._sockets.get(destination)
+                if sock is not None:
+                    counters["datagrams_in"] += 1
+                    counters["bytes_in"] += len(data)
+                    sock._receive(data, source)
+        finally:
+            if flight:
+                self._wheel.arm(self._timer, flight[0][0])
+
+
+def source_address(bind: str | None, server: str, index: int) -> Address:
+    """Where device ``index`` binds: its own address *and* port.
+
+    With ``bind`` that address. Without: one of 127.16.0.0/12 when the server is on loopback and the
+    system has the range, else whatever the route to the server gives.
+    """
+    if bind is not None:
+        return (bind, 0)
+    if ":" in server:
+        return ("::", 0)
+    if server.startswith("127."):
+        if not has_loopback_range():
+            return ("127.0.0.1", 0)
+        # .0 and .255 of each /24 stay unused: some tools take them for network and broadcast.
+        block, host = divmod(index, 254)
+        return (f"127.{16 + (block >> 8 & 0xF)}.{block & 0xFF}.{host + 1}", 0)
+    return ("0.0.0.0", 0)

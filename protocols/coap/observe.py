@@ -29,6 +29,7 @@ class Observation:
         "_on_end",
         "_waiting",
         "last_mid",
+        "on_acknowledged",
         "peer",
         "sequence",
         "token",
@@ -50,6 +51,8 @@ class Observation:
         self.token = token
         self.sequence = sequence & 0xFFFFFF
         self.last_mid = -1
+        # Called when the observer has a notification for certain.
+        self.on_acknowledged: Callable[[Observation], None] | None = None
 
     def publish(self, message: Message, *, confirmable: bool = True) -> None:
         """Notify the observer of the state in ``message`` (its Observe option is added here)."""
@@ -75,6 +78,8 @@ class Observation:
 
     def acknowledged(self, now: float) -> None:
         self._in_flight = False
+        if self.on_acknowledged is not None:
+            self.on_acknowledged(self)
         waiting, self._waiting = self._waiting, None
         if waiting is not None:
             self.publish(waiting)

@@ -1,1 +1,6 @@
-"""LwM2M 1.1: codecs, object model, and the device as a client (OMA TS LightweightM2M Core 1.1)."""
+"""The LwM2M 1.1 client: registration, device management, observation, Object 5."""
+
+from protocols.lwm2m.client import Lwm2mClient
+from protocols.lwm2m.registration import RegistrationTuning
+
+__all__ = ["Lwm2mClient", "RegistrationTuning"]

@@ -1,0 +1,253 @@
+"""The LwM2M 1.1 client of one device, over CoAP and UDP, for one uptime.
+
+A reboot drops it and makes a new one: no registration, token, observation or duplicate survives.
+What must survive is in the update engine and in ``nvm``.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from functools import partial
+from typing import TYPE_CHECKING
+
+from agent.bootloader import BootReport
+from agent.flash import PowerLoss
+from agent.protocol import protocol_clients
+from agent.runtime.network import Address, source_address
+from agent.runtime.wheel import Timer
+from agent.update import EngineEvent, Outcome, State
+from protocols.coap.endpoint import CoapEndpoint
+from protocols.coap.message import Message
+from protocols.coap.message_layer import Exchange, Trace
+from protocols.coap.peer import Peer
+from protocols.coap.tuning import DEFAULT_TUNING, TransportTuning
+from protocols.coap.uri import parse_uri
+from protocols.lwm2m.firmware import FirmwareObject
+from protocols.lwm2m.firmware_tables import report
+from protocols.lwm2m.management import Management
+from protocols.lwm2m.objects import DEVICE, FIRMWARE, SERVER, Objects
+from protocols.lwm2m.paths import Path
+from protocols.lwm2m.registration import Registration, RegistrationTuning
+
+if TYPE_CHECKING:
+    from agent.device import Device
+
+__all__ = ["Lwm2mClient", "Told"]
+
+# (device name, verdict, detail, version): what the server just got to know over the wire.
+Told = Callable[[str, str, str, str | None], None]
+
+DEFAULT_LIFETIME = 300
+DEFAULT_DISABLE_TIMEOUT = 86_400  # resource 1/x/5: the registry's default
+REBOOT_AFTER = 0.5  # seconds: the answer to an Execute of 3/0/4 leaves first
+
+_REGISTRATION_TUNING = RegistrationTuning()
+
+
+@protocol_clients.register("lwm2m")
+class Lwm2mClient:
+    """Registers ``device`` with ``server`` (``coap://host[:port]``) and serves its objects.
+
+    ``bind`` is a local address, a function that gives (host, port) for a device, or None. ``trace``
+    sees every CoAP message, ``told`` what the server learned. Raises
+    :class:`~protocols.coap.errors.CoapUriError` for a server that is no ``coap://`` URI, and
+    :class:`OSError` when its name has no address or ``bind`` cannot be used.
+    """
+
+    name = "lwm2m"
+
+    __slots__ = (
+        "_device",
+        "_endpoint",
+        "_firmware",
+        "_management",
+        "_registration",
+        "_timer",
+        "_told",
+    )
+
+    def __init__(
+        self,
+        device: Device,
+        *,
+        server: str,
+        lifetime: int = DEFAULT_LIFETIME,
+        bind: str | Callable[[Device], Address] | None = None,
+        trace: Trace | None = None,
+        told: Told | None = None,
+        tuning: TransportTuning = DEFAULT_TUNING,
+        registration_tuning: RegistrationTuning = _REGISTRATION_TUNING,
+    ) -> None:
+        uri = parse_uri(server)
+        network = device.runtime.network
+        address = network.resolve(uri.host, uri.port)
+        local = bind(device) if callable(bind) else source_address(bind, address[0], device.index)
+        self._device = device
+        self._told = told
+        self._timer: Timer | None = None
+        self._endpoint = CoapEndpoint(
+            device.runtime,
+            bind=local,
+            handler=self._handle,
+            tuning=tuning,
+            random=device.random,
+            on_reset=self._rejected,
+        )
+        if trace is not None:
+            self._endpoint.trace = trace
+        objects = Objects(device, lifetime, self._endpoint.local[0])
+        self._firmware = FirmwareObject(device, self._endpoint)
+        self._management = Management(
+            device,
+            self._endpoint,
+            objects,
+            self._firmware,
+            executables={
+                (SERVER, 4): self._disable,
+                (SERVER, 8): self._update_trigger,
+                (DEVICE, 4): self._reboot_asked,
+                (DEVICE, 12): _nothing_to_reset,
+            },
+            written=self._written,
+            learned=self._learned,
+        )
+        self._registration = Registration(
+            device,
+            self._endpoint,
+            self._endpoint.peer(*address),
+            objects.lifetime,
+            self._registered,
+            registration_tuning,
+        )
+        self._registration.instances = tuple(objects.instances(SERVER))
+
+    @property
+    def registered(self) -> bool:
+        return self._registration.registered
+
+    @property
+    def local(self) -> Address:
+        """Where the device is reached."""
+        return self._endpoint.local
+
+    # -- ProtocolClient -------------------------------------------------------------------------
+
+    def booted(self, report: BootReport) -> None:
+        """Nothing to do: the engine has judged the boot, and 5/0/3 and 5/0/5 read the engine."""
+
+    def start(self) -> None:
+        self._registration.register()
+        self._firmware.start()
+
+    def stop(self) -> None:
+        self._firmware.stop()
+        self._management.stop()
+        self._disarm()
+        self._registration.deregister(self._endpoint.close)
+
+    def power_lost(self) -> None:
+        self._firmware.stop()
+        self._management.stop()
+        self._registration.stop()
+        self._disarm()
+        self._endpoint.abandon()
+
+    def engine_event(self, event: EngineEvent) -> None:
+        self._management.observers.changed((FIRMWARE,))
+
+    # -- what arrives ---------------------------------------------------------------------------
+
+    def _handle(self, peer: Peer, request: Message, exchange: Exchange) -> Message | None:
+        try:
+            return self._management.handle(peer, request)
+        except PowerLoss:
+            exchange.finish()  # the device is off: nothing answers any more
+            return None
+
+    def _rejected(self, peer: Peer, mid: int) -> None:
+        self._management.observers.rejected(peer, mid)
+
+    def _registered(self) -> None:
+        # The server is reached with what runs now: an image on trial has proven itself.
+        self._device.healthy()
+
+    def _written(self, path: Path) -> None:
+        if path[0] != SERVER:
+            return
+        objects = self._management.objects
+        registration = self._registration
+        instances = tuple(objects.instances(SERVER))
+        lifetime = objects.lifetime != registration.lifetime
+        listed = instances != registration.instances
+        registration.lifetime = objects.lifetime
+        registration.instances = instances
+        if path[:3] in ((SERVER, 0, 2), (SERVER, 0, 3)):
+            self._management.observers.attributes_changed((SERVER,))
+        # Core 6.2.2: a changed lifetime or object list is told by an Update. It leaves after the
+        # answer to the Write, because the timer runs in a later turn.
+        if lifetime or listed:
+            self._later(partial(self._update_now, objects=listed, lifetime=lifetime), 0.0)
+
+    def _learned(self, path: Path) -> None:
+        """The server read, observed or executed ``path``."""
+        told = self._told
+        device = self._device
+        engine = device.engine
+        if path[0] == FIRMWARE:
+            if len(path) == 3 and path[2] not in (2, 3, 5):
+                return
+            shown = report(engine.state, engine.outcome)
+            if len(path) == 3 and path[2] == 3 and shown.state == 0:
+                return  # state 0 alone does not tell success from failure
+            if engine.outcome is not None:
+                engine.reported()
+            if told is not None:
+                detail = f"state {int(shown.state)}, result {int(shown.result)}"
+                told(device.name, _verdict(engine.state, engine.outcome), detail, None)
+        elif path[0] == DEVICE and told is not None and (len(path) < 3 or path[2] == 3):
+            running = device.running
+            version = str(running.version) if running is not None else ""
+            verdict = _verdict(engine.state, engine.outcome)
+            told(device.name, verdict, f"version {version}", version)
+
+    # -- what the server executes ---------------------------------------------------------------
+
+    def _update_trigger(self) -> None:
+        self._later(self._update_now, 0.0)
+
+    def _update_now(self, *, objects: bool = False, lifetime: bool = False) -> None:
+        if self._registration.registered:
+            self._registration.update(objects=objects, lifetime=lifetime)
+
+    def _reboot_asked(self) -> None:
+        self._later(partial(self._device.reboot, "execute 3/0/4"), REBOOT_AFTER)
+
+    def _disable(self) -> None:
+        value = self._management.objects.value(SERVER, 0, 5)
+        seconds = value if isinstance(value, int) else DEFAULT_DISABLE_TIMEOUT
+        registration = self._registration
+        back = partial(registration.pause, float(seconds))
+        self._later(partial(registration.deregister, back), 0.0)
+
+    def _later(self, call: Callable[[], None], delay: float) -> None:
+        runtime = self._device.runtime
+        self._disarm()
+        self._timer = Timer(lambda now: self._device.run(call))
+        runtime.wheel.arm(self._timer, runtime.clock.now() + delay)
+
+    def _disarm(self) -> None:
+        if self._timer is not None:
+            self._device.runtime.wheel.disarm(self._timer)
+            self._timer = None
+
+
+def _verdict(state: State, outcome: Outcome | None) -> str:
+    if outcome is Outcome.SUCCESS:
+        return "updated"
+    if outcome is None or outcome is Outcome.DEFERRED or outcome is Outcome.CANCELLED:
+        return "unfinished"
+    return "failed"
+
+
+def _nothing_to_reset() -> None:
+    """Execute 3/0/12: the device knows no error but 0, which is what stays."""

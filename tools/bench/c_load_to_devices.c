@@ -1,6 +1,6 @@
 /* The load: a "server" that sends confirmable requests to many devices, a window of them at once.
  *
- * usage: c_load_to_devices BASE DEVICES COUNT WINDOW SOURCE_PORT PATH [PAYLOAD BLOCKS]
+ * usage: c_load_to_devices BASE DEVICES COUNT WINDOW SOURCE_PORT FIRST_ID PATH [PAYLOAD BLOCKS]
  *
  * Device i listens on 127.BASE.(i/250 >> 8).(i/250 & 255), port 10000 + i % 250. The load speaks
  * from 127.0.0.1:SOURCE_PORT, the server that the devices are registered with. Without PAYLOAD it
@@ -33,14 +33,15 @@ static int put_path(unsigned char *b, const char *path)
 
 int main(int argc, char **argv)
 {
-    if (argc != 7 && argc != 9) {
-        fprintf(stderr, "usage: c_load_to_devices BASE DEVICES COUNT WINDOW SOURCE_PORT PATH "
-                        "[PAYLOAD BLOCKS]\n");
+    if (argc != 8 && argc != 10) {
+        fprintf(stderr, "usage: c_load_to_devices BASE DEVICES COUNT WINDOW SOURCE_PORT FIRST_ID "
+                        "PATH [PAYLOAD BLOCKS]\n");
         return 2;
     }
     int base = atoi(argv[1]), devices = atoi(argv[2]), window = atoi(argv[4]);
     long count = atol(argv[3]), sent = 0, done = 0, lost = 0, refused = 0;
-    int payload = argc == 9 ? atoi(argv[7]) : 0, blocks = argc == 9 ? atoi(argv[8]) : 1;
+    int payload = argc == 10 ? atoi(argv[8]) : 0, blocks = argc == 10 ? atoi(argv[9]) : 1;
+    unsigned first_id = atoi(argv[6]);
     int sock = socket(AF_INET, SOCK_DGRAM, 0), buffer = 4 << 20;
     setsockopt(sock, SOL_SOCKET, SO_RCVBUF, &buffer, sizeof buffer);
     struct timeval patience = {1, 0};
@@ -53,7 +54,7 @@ int main(int argc, char **argv)
         return 1;
     }
     unsigned char path[256], b[4096];
-    int path_size = put_path(path, argv[6]);
+    int path_size = put_path(path, argv[7]);
     while (done + lost < count) {
         while (sent < count && sent - done - lost < window) {
             int device = sent % devices, o = 0;
@@ -62,8 +63,8 @@ int main(int argc, char **argv)
             there.sin_addr.s_addr = htonl(0x7f000000 | base << 16 | device / 250);
             b[o++] = 0x44; /* CON, token of 4 bytes */
             b[o++] = payload ? 3 : 1;
-            b[o++] = sent >> 8;
-            b[o++] = sent;
+            b[o++] = (first_id + sent) >> 8;
+            b[o++] = first_id + sent;
             memcpy(b + o, &sent, 4);
             o += 4;
             memcpy(b + o, path, path_size);

@@ -33,6 +33,7 @@ class Yardsticks:
                 "install one, or set CC"
             )
         self.folder = folder
+        self._sent = 0
         for name in SOURCES:
             source = Path(__file__).with_name(f"{name}.c")
             command = [compiler, "-O2", "-o", str(folder / name), str(source)]
@@ -86,8 +87,12 @@ class Yardsticks:
         """Load the devices; the exchanges done. A refused or lost request is an error: refusing
         is cheaper than serving."""
         block = (payload, blocks) if payload else ()
+        first_id = self._sent & 0xFFFF
+        self._sent += count
         found = self._run(
-            "c_load_to_devices", base, devices, count, window, source_port, path, *block
+            "c_load_to_devices",
+            *(base, devices, count, window, source_port, first_id, path),
+            *block,
         )
         if found["refused"] or found["lost"]:
             raise BenchError(

@@ -1,0 +1,47 @@
+"""Writes docs/state-machines.md from the transition tables: `python -m tools.docs FILE`."""
+
+from __future__ import annotations
+
+import sys
+from collections.abc import Hashable, Mapping
+from enum import Enum
+from pathlib import Path
+
+from agent import device, update
+from protocols.lwm2m import registration
+
+MACHINES: tuple[tuple[str, str, Mapping[Hashable, Mapping[Hashable, Hashable]]], ...] = (
+    ("Update engine", "agent/update.py", update.TRANSITIONS),  # type: ignore[arg-type]
+    ("Device", "agent/device.py", device.TRANSITIONS),  # type: ignore[arg-type]
+    ("LwM2M registration", "protocols/lwm2m/registration.py", registration.TRANSITIONS),  # type: ignore[arg-type]
+)
+
+
+def diagram(table: Mapping[Hashable, Mapping[Hashable, Hashable]]) -> str:
+    """A Mermaid state diagram of one table; events with the same effect share an arrow."""
+    lines = ["```mermaid", "stateDiagram-v2"]
+    for state, cells in table.items():
+        arrows: dict[Hashable, list[str]] = {}
+        for event, target in cells.items():
+            arrows.setdefault(target, []).append(_text(event))
+        for target, events in arrows.items():
+            lines.append(f"    {_text(state)} --> {_text(target)}: {' / '.join(events)}")
+    return "\n".join([*lines, "```"])
+
+
+def document() -> str:
+    """The whole page."""
+    parts = ["# State machines", "", "Made from the tables by `python -m tools.docs`.", ""]
+    for title, source, table in MACHINES:
+        parts += [f"## {title}", "", f"`{source}`", "", diagram(table), ""]
+    return "\n".join(parts)
+
+
+def _text(item: Hashable) -> str:
+    if isinstance(item, Enum):
+        return item.value if isinstance(item.value, str) else item.name
+    return str(item)
+
+
+if __name__ == "__main__":
+    Path(sys.argv[1]).write_text(document(), encoding="utf-8")

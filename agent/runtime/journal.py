@@ -21,6 +21,8 @@ __all__ = ["FORMAT_VERSION", "RING", "Journal", "Record", "Ring"]
 
 FORMAT_VERSION = 1
 RING = 16  # 64 records would not fit an idle device's budget of 6 KiB
+# Stands in a ring for the texts that came after 65,535 others (the line writer has them all).
+OTHER = "(other)"
 
 _RECORD = struct.Struct("<dHHHH")  # time, machine, old, new, cause; texts by number
 
@@ -72,8 +74,10 @@ class Journal:
         ring_size: int = RING,
     ) -> None:
         self._now = now
-        self._texts: list[str] = []
-        self._numbers: dict[str, int] = {}
+        if ring_size < 1:
+            raise ValueError(f"a journal ring holds at least 1 record, not {ring_size}")
+        self._texts: list[str] = [OTHER]
+        self._numbers: dict[str, int] = {OTHER: 0}
         self._sequence = 0
         self.write = write
         self.ring_size = ring_size
@@ -110,7 +114,7 @@ class Journal:
         number = self._numbers.get(text)
         if number is None:
             if len(self._texts) > 0xFFFF:  # causes are a closed set; free text would end here
-                return self._numbers[self._texts[0]]
+                return 0
             number = len(self._texts)
             self._texts.append(text)
             self._numbers[text] = number

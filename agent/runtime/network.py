@@ -12,6 +12,7 @@ import socket
 import sys
 from collections import deque
 from collections.abc import Callable
+from itertools import chain
 from typing import Protocol
 
 from agent.runtime.random import DeviceRandom
@@ -250,7 +251,7 @@ class MemoryNetwork:
     def _free_port(self, host: str) -> int:
         first, last = EPHEMERAL_PORTS
         start = self._next_ports.get(host, first)
-        for port in (*range(start, last + 1), *range(first, start)):
+        for port in chain(range(start, last + 1), range(first, start)):
             if (host, port) not in self._sockets:
                 self._next_ports[host] = port + 1 if port < last else first
                 return port

@@ -12,8 +12,8 @@ slot: arming it *later* than that slot only moves its due time, and the slot, wh
 puts the timer where it belongs. Disarming only clears the due time. So a retransmission timer,
 armed and disarmed once per exchange, costs two attribute stores and leaves nothing behind.
 
-Far timers are rounded up to :data:`COARSE_TICKS` ticks, so that a hundred thousand registration
-lifetimes share slots.
+Far timers wait in slots of :data:`COARSE_TICKS` ticks, so that a hundred thousand registration
+lifetimes share few; such a slot comes round just before they are due, and they move to their tick.
 
 The wheel does no I/O and reads no clock: ``now`` is an argument.
 """
@@ -26,7 +26,7 @@ from heapq import heappop, heappush
 __all__ = ["COARSE_TICKS", "TICKS_PER_SECOND", "Timer", "TimerWheel"]
 
 TICKS_PER_SECOND = 64  # 15.6 ms: a hundredth of RFC 7252's ACK_TIMEOUT, coarse enough to share
-COARSE_AFTER = 64 * TICKS_PER_SECOND  # timers more than 64 s away tolerate a coarser tick
+COARSE_AFTER = 64 * TICKS_PER_SECOND  # RFC 7252's longest retransmission interval is 48 s
 COARSE_TICKS = TICKS_PER_SECOND
 
 
@@ -63,8 +63,6 @@ class TimerWheel:
         tick = self._tick
         if due <= tick:
             due = tick + 1
-        elif due - tick > COARSE_AFTER:
-            due += -due % COARSE_TICKS
         timer._due = due
         if not timer._slot or due < timer._slot:
             self._place(timer, due)
@@ -73,6 +71,10 @@ class TimerWheel:
         timer._due = 0
 
     def _place(self, timer: Timer, due: int) -> None:
+        if due - self._tick > COARSE_AFTER:
+            # Too early is safe, too late would not be: how far away it is nobody knows here, for
+            # the last served tick is old when nothing was due for long.
+            due -= due % COARSE_TICKS
         timer._slot = due
         slot = self._slots.get(due)
         if slot is not None:
@@ -96,17 +98,24 @@ class TimerWheel:
         while heap and heap[0] <= limit:
             tick = heappop(heap)
             self._tick = tick
-            for timer in self._slots.pop(tick):
-                if timer._slot != tick:
-                    continue  # re-armed to an earlier slot since; this entry is its shadow
-                timer._slot = 0
-                due = timer._due
-                if due == 0:
-                    continue
-                if due > tick:
-                    self._place(timer, due)
-                else:
-                    timer._due = 0
-                    timer.callback(now)
+            timers = iter(self._slots.pop(tick))
+            try:
+                for timer in timers:
+                    if timer._slot != tick:
+                        continue  # re-armed to an earlier slot since; this entry is its shadow
+                    timer._slot = 0
+                    due = timer._due
+                    if due == 0:
+                        continue
+                    if due > tick:
+                        self._place(timer, due)
+                    else:
+                        timer._due = 0
+                        timer.callback(now)
+            except BaseException:
+                # What one device's callback raises must not cost the others their timers.
+                self._slots[tick] = list(timers)
+                heappush(heap, tick)
+                raise
         if limit > self._tick:
             self._tick = limit

@@ -28,6 +28,7 @@ __all__ = ["BodyAssembler", "OnBlock", "Transfer"]
 # How often a transfer begins again (4.08, a changed ETag) before it is given up: a server that
 # answers so every time would otherwise keep a device busy for ever.
 MAX_RESTARTS = 4
+LARGEST_SZX = 6  # section 2.2: 1024 bytes
 MAX_BLOCK_NUMBER = (1 << 20) - 1  # section 2.2: 20 bits
 
 # (offset, data, total size or None, ETag) of each response block, in order. False stops the
@@ -48,6 +49,7 @@ class Transfer:
 
     __slots__ = (
         "_body",
+        "_cancelled",
         "_download_number",
         "_etag",
         "_handle",
@@ -94,6 +96,7 @@ class Transfer:
         self._on_block = on_block
         self._on_progress = on_progress
         self._etag = etag
+        self._cancelled = False
         self._restarts = 0
         self._uploaded = 0
         self._parts: list[bytes] = []
@@ -111,11 +114,14 @@ class Transfer:
 
     def cancel(self) -> None:
         """Stop; ``on_result`` is not called any more."""
+        self._cancelled = True
         if self._handle is not None:
             self._handle.cancel()
             self._handle = None
 
     def _send(self, options: Options, payload: bytes, on_result: OnResult) -> None:
+        if self._cancelled:  # in the callback that brought us here
+            return
         message = Message(self._template.code, b"", options, payload)
         self._handle = self._requester.request(self.peer, message, on_result, timeout=self._timeout)
 
@@ -126,7 +132,7 @@ class Transfer:
     def _restart_allowed(self, why: str) -> bool:
         self._restarts += 1
         if self._restarts > MAX_RESTARTS:
-            self._fail(f"{self.peer.uri}: {why}, {MAX_RESTARTS} times in a row")
+            self._fail(f"{self.peer.uri}: {why}; it began again {MAX_RESTARTS} times before")
             return False
         return True
 
@@ -160,11 +166,16 @@ class Transfer:
             return
         options = result.options
         size = 16 << self._szx
-        if result.code == Code.CONTINUE:
-            self._uploaded += size
-            if self._uploaded >= len(body):
+        more = self._uploaded + size < len(body)
+        # Section 2.3: a final code with Block1 before the last block means that each block was
+        # acted upon by itself; the others are still expected.
+        if result.code == Code.CONTINUE or (
+            more and result.code < 96 and options.block1 is not None and not options.block1.more
+        ):
+            if not more:
                 self._fail(f"{self.peer.uri} asks for more than the whole body")
                 return
+            self._uploaded += size
             answered = options.block1
             if answered is not None and answered.szx < self._szx:
                 self._szx = answered.szx  # section 2.3: go on with the smaller size
@@ -185,8 +196,15 @@ class Transfer:
                 self._uploaded = 0
                 self._send_block1()
                 return
-        if self._on_progress is not None and result.code < 128:
-            self._on_progress(len(body))
+        if result.code < 128:
+            if more:
+                self._fail(
+                    f"{self.peer.uri} answered {code_text(result.code)} "
+                    f"after {self._uploaded + size} of {len(body)} bytes"
+                )
+                return
+            if self._on_progress is not None:
+                self._on_progress(len(body))
         self._downloaded_block(result)
 
     # -- Block2: the response -------------------------------------------------------------------
@@ -197,12 +215,17 @@ class Transfer:
         if number > MAX_BLOCK_NUMBER:
             self._fail(f"{self.peer.uri} has more blocks than a Block option can count")
             return
-        if self._on_block is not None or not first:
+        if self._on_block is not None or not first or self._prefers_small:
             block = Block(number, False, self._szx)
             pairs = (*pairs, (OptionNumber.BLOCK2, block.encode()))
             if number == 0 and self._on_block is not None:
                 pairs = (*pairs, (OptionNumber.SIZE2, b""))
         self._send(Options.of(*pairs), b"", self._downloaded_block)
+
+    @property
+    def _prefers_small(self) -> bool:
+        """Whether to name a block size before knowing that there is more than one block."""
+        return self._szx < LARGEST_SZX and self._template.code in (Code.GET, Code.FETCH)
 
     def _begin_again(self, why: str) -> None:
         if self._restart_allowed(why):
@@ -233,11 +256,19 @@ class Transfer:
         self._etag = options.etag
         offset = block.offset
         data = result.payload
-        if block.more and len(data) != block.size:
+        if len(data) > block.size or (block.more and len(data) != block.size):
             self._fail(f"{self.peer.uri} sent {len(data)} bytes as a block of {block.size}")
             return
         end = offset + len(data)
-        if offset > self._received or (block.more and end <= self._received):
+        if block.more and offset <= self._received >= end and block.szx < self._szx:
+            # Resumed inside a block that the server makes smaller: ask for the right one.
+            self._szx = block.szx
+            self._download_number = self._received >> (self._szx + 4)
+            self._ask_block2(first=False)
+            return
+        if offset > self._received or (
+            end <= self._received if block.more else end < self._received
+        ):
             self._fail(
                 f"{self.peer.uri} sent block {block.number} (byte {offset}), "
                 f"byte {self._received} was asked for"
@@ -246,9 +277,9 @@ class Transfer:
         fresh = data[self._received - offset :] if offset < self._received else data
         start, self._received = self._received, end
         self._szx = min(self._szx, block.szx)
+        self._handle = None
         if self._on_block is not None:
-            if not self._on_block(start, fresh, self.total, self._etag):
-                self._handle = None
+            if not self._on_block(start, fresh, self.total, self._etag) or self._cancelled:
                 return
         elif end > self._max_body:
             self._fail(f"the response of {self.peer.uri} exceeds {self._max_body} bytes")
@@ -259,14 +290,13 @@ class Transfer:
             self._download_number = end >> (self._szx + 4)
             self._ask_block2(first=False)
             return
-        self._handle = None
         self._on_result(Message(result.code, result.token, options, b"".join(self._parts)))
 
     def _whole(self, result: Message) -> None:
         self._handle = None
         if result.code < 128 and self._on_block is not None:
             data = result.payload
-            if not self._on_block(0, data, len(data), result.options.etag):
+            if not self._on_block(0, data, len(data), result.options.etag) or self._cancelled:
                 return
         self._on_result(result)
 
@@ -280,8 +310,11 @@ class _Partial:
         self.expires = expires
 
 
+_Key = tuple[Peer, int, tuple[str, ...], tuple[str, ...]]  # method, path, queries
+
+
 class BodyAssembler:
-    """Joins Block1 requests; one partial body per (peer, method, path), bounded in size and age."""
+    """Joins Block1 requests; one partial body per peer and target, bounded in size and age."""
 
     __slots__ = ("_lifetime", "_limit", "_partial", "_szx")
 
@@ -291,7 +324,7 @@ class BodyAssembler:
         self._limit = limit
         self._lifetime = lifetime
         self._szx = szx
-        self._partial: dict[tuple[int, int, tuple[str, ...]], _Partial] = {}
+        self._partial: dict[_Key, _Partial] = {}
 
     def take(self, peer: Peer, request: Message, now: float) -> bytes | Message:
         """The whole body once its last block is here; until then the response to send."""
@@ -299,7 +332,7 @@ class BodyAssembler:
         block = options.block1
         if block is None:
             return request.payload
-        key = (id(peer), request.code, options.path)
+        key = (peer, request.code, options.path, options.queries)
         for stale in [name for name, part in self._partial.items() if part.expires <= now]:
             del self._partial[stale]
         if (options.size1 or 0) > self._limit:
@@ -317,10 +350,11 @@ class BodyAssembler:
         ):
             self._partial.pop(key, None)
             return self._answer(Code.REQUEST_ENTITY_INCOMPLETE, block)
-        if block.more and len(request.payload) != block.size:
+        length = len(request.payload)
+        if length > block.size or (block.more and length != block.size):
             del self._partial[key]
             return self._answer(Code.BAD_REQUEST, block)
-        if len(partial.data) + len(request.payload) > self._limit:
+        if len(partial.data) + length > self._limit:
             del self._partial[key]
             return self._too_large()
         partial.data += request.payload

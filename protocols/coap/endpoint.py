@@ -13,7 +13,7 @@ from agent.runtime.random import DeviceRandom
 from agent.runtime.runtime import Runtime
 from firmware_images.source import ByteSource, as_source
 from protocols.coap.blockwise import OnBlock, Transfer
-from protocols.coap.errors import RequestFailed, RequestReset
+from protocols.coap.errors import EndpointClosed, RequestFailed, RequestReset
 from protocols.coap.message import Message
 from protocols.coap.message_layer import MessageLayer, Trace, UdpPeer
 from protocols.coap.numbers import Code
@@ -192,7 +192,7 @@ class CoapEndpoint:
         self, peer: Peer, token: bytes, on_end: Callable[[Observation], None], sequence: int = 0
     ) -> Observation:
         """The server's side: register the observer that asked with ``token``."""
-        return Observation(self._messages, peer, token, on_end, sequence)
+        return Observation(self._messages, peer, token, on_end, sequence, self._requests.stage)
 
     def ping(self, peer: UdpPeer, on_pong: Callable[[bool], None]) -> None:
         """CoAP ping: ``on_pong(True)`` when the peer is there, ``on_pong(False)`` when not."""
@@ -202,7 +202,7 @@ class CoapEndpoint:
         """Close the socket; requests under way fail."""
         self._messages.drop_all()
         self._socket.close()
-        self._requests.fail_all(RequestReset("the endpoint is closed"))
+        self._requests.fail_all(EndpointClosed("the endpoint is closed"))
 
     def abandon(self) -> None:
         """Close the socket and forget everything without telling anybody: the power is gone."""

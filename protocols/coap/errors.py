@@ -6,6 +6,7 @@ __all__ = [
     "CoapError",
     "CoapFormatError",
     "CoapUriError",
+    "EndpointClosed",
     "LocalMisuse",
     "RequestFailed",
     "RequestReset",
@@ -40,6 +41,10 @@ class RequestTimeout(RequestFailed):
 
 class RequestReset(RequestFailed):
     """The peer answered with a Reset: it is there, but lost or never had the context."""
+
+
+class EndpointClosed(RequestFailed):
+    """Our own endpoint was closed before an answer came."""
 
 
 class TransferFailed(RequestFailed):

@@ -17,7 +17,8 @@ Incoming: a message id that was seen is a duplicate (section 4.5). The last :dat
 each peer are remembered; the reply is repeated when it is the newest or small. Replies to POST and
 DELETE, which must not act twice, are kept for EXCHANGE_LIFETIME: a lost ACK of an Execute, then a
 Read, then the Execute again must not execute twice. A safe request (GET, FETCH) whose long reply
-is gone is answered anew.
+is gone is answered anew. A request with the id of an older one, but another token than that one's
+reply, is no duplicate: its sender restarted.
 
 Sans-IO: ``receive(data, source, now)`` in; ``transmit(data, destination)`` out; deadlines live in
 the wheel that is handed in. What the caller starts takes its time from the ``now`` handed in.
@@ -28,7 +29,9 @@ from __future__ import annotations
 from collections import deque
 from collections.abc import Callable
 from typing import Protocol
+from weakref import WeakValueDictionary
 
+from agent.runtime.network import MAX_DATAGRAM, Address
 from agent.runtime.random import DeviceRandom
 from agent.runtime.wheel import Timer, TimerWheel
 from protocols.coap.errors import CoapFormatError, RequestFailed, RequestReset, RequestTimeout
@@ -40,7 +43,6 @@ from protocols.coap.tuning import TransportTuning
 
 __all__ = ["Address", "Context", "Exchange", "MessageLayer", "Trace", "UdpPeer", "Upper"]
 
-Address = tuple[str, int]
 Trace = Callable[[str, Address, int, int, Message], None]
 
 CON, NON, ACK, RST = 0, 1, 2, 3
@@ -66,6 +68,9 @@ class Upper(Protocol):
     def incoming_request(self, exchange: Exchange, message: Message, now: float) -> Message | None:
         """A request; the response, or None when ``exchange.respond`` will bring it."""
 
+    def late_response(self, exchange: Exchange, answer: Message) -> Message:
+        """What to send for an answer that came by ``exchange.respond``."""
+
     def incoming_response(self, peer: Peer, message: Message, now: float) -> bool:
         """A response; False when its token is unknown."""
 
@@ -87,12 +92,18 @@ class _Outgoing:
         self.tries = 0
 
 
+def _empty(mtype: int, mid: int) -> bytes:
+    return bytes((0x40 | mtype << 4, 0, mid >> 8, mid & 0xFF))
+
+
 class UdpPeer(Peer):
     """A peer and what the message layer knows of it."""
 
     __slots__ = (
+        "__weakref__",
         "address",
         "backlog",
+        "heard",
         "kept",
         "layer",
         "mid",
@@ -109,6 +120,7 @@ class UdpPeer(Peer):
         self.address = address
         self.mid = mid
         self.newest = -1
+        self.heard = 0.0
         self.recent: dict[int, bytes | None] | None = None
         self.kept: dict[int, tuple[float, bytes | None]] | None = None
         self.outgoing: list[_Outgoing] = []
@@ -123,8 +135,17 @@ class UdpPeer(Peer):
         self.layer.handle_timer(self, now)
 
     @property
-    def idle(self) -> bool:
-        return not self.outgoing and not self.backlog and not self.kept
+    def busy(self) -> bool:
+        return bool(self.outgoing or self.backlog)
+
+    def expire_kept(self, now: float) -> None:
+        """Forget the replies that no duplicate can ask for any more."""
+        kept = self.kept
+        while kept:
+            oldest = next(iter(kept))
+            if kept[oldest][0] > now:
+                return
+            del kept[oldest]
 
 
 class Exchange:
@@ -169,6 +190,7 @@ class MessageLayer:
     __slots__ = (
         "_counters",
         "_now",
+        "_parked",
         "_peers",
         "_random",
         "_stage",
@@ -202,32 +224,54 @@ class MessageLayer:
         self._tuning = tuning
         self._stage = stage
         self._peers: dict[Address, UdpPeer] = {}
+        # Peers that strangers displaced, for as long as somebody holds their handle.
+        self._parked: WeakValueDictionary[Address, UdpPeer] | None = None
         self.max_peers = max_peers
         self.trace: Trace | None = None
 
     def peer(self, address: Address) -> UdpPeer:
-        """The handle for ``address``, the same one for as long as it is remembered."""
+        """The handle for ``address``, the same one for as long as anybody holds it."""
         peer = self._peers.get(address)
         if peer is None:
             if len(self._peers) >= self.max_peers:
-                self._forget_one()
-            # Section 4.4: the initial message id should be random.
-            peer = UdpPeer(self, address, self._random.below(0x10000))
+                self._forget_one(self._now())
+            if self._parked is not None:
+                peer = self._parked.pop(address, None)
+            if peer is None:
+                # Section 4.4: the initial message id should be random.
+                peer = UdpPeer(self, address, self._random.below(0x10000))
             self._peers[address] = peer
         return peer
 
-    def _forget_one(self) -> None:
-        # Strangers must not fill the memory: the longest known peer without business goes.
-        for address, peer in self._peers.items():
-            if peer.idle:
-                del self._peers[address]
+    def _forget_one(self, now: float) -> None:
+        # Strangers must not fill the memory: the longest known peer without business goes, and if
+        # replies are kept for all of them, the longest known whom we do not ask anything.
+        fallback: UdpPeer | None = None
+        for peer in self._peers.values():
+            if peer.busy:
+                continue
+            peer.expire_kept(now)
+            if not peer.kept:
+                break
+            fallback = fallback or peer
+        else:
+            if fallback is None:
                 return
+            peer = fallback
+        del self._peers[peer.address]
+        peer.timer = None  # it refers to the peer, which should go when its last user does
+        if self._parked is None:  # made late: it weighs more than an idle peer
+            self._parked = WeakValueDictionary()
+        self._parked[peer.address] = peer
 
     # -- incoming -------------------------------------------------------------------------------
 
     def receive(self, data: bytes, source: Address, now: float) -> None:
         """Take one datagram. Bad bytes are counted, and rejected where the RFC says so."""
         peer = self._peers.get(source) or self.peer(source)
+        if len(data) > MAX_DATAGRAM:
+            self._malformed(peer, data, now)  # cut short, or too much for any device
+            return
         if self._stage is not None:
             plain = self._stage.inbound(peer, data, now)
             if plain is None:
@@ -249,18 +293,17 @@ class MessageLayer:
                 if mtype == CON:
                     self._send_empty(peer, RST, mid, now)
             elif 64 <= code < 192:
-                known = self._upper.incoming_response(peer, message, now)
-                if mtype == CON:
-                    self._send_empty(peer, ACK if known else RST, mid, now)
+                self._response(peer, mtype, mid, message, now)
             elif mtype == CON:
                 self._send_empty(peer, RST, mid, now)  # reserved class (section 3)
         elif mtype == ACK:
+            if code != 0 and not 64 <= code < 192:
+                return  # section 4.2: an ACK carries a response or is Empty
             outgoing = self._settle(peer, mid, now)
-            if code >= 64:
-                # A duplicate of an ACK finds no outgoing message; its response is no longer
-                # awaited either, and the request layer says so by its token.
-                self._upper.incoming_response(peer, message, now)
-            elif outgoing is not None and outgoing.context is not None:
+            # A duplicate of an ACK finds no outgoing message; its response is no longer awaited
+            # either, and the request layer says so by its token.
+            known = code != 0 and self._upper.incoming_response(peer, message, now)
+            if not known and outgoing is not None and outgoing.context is not None:
                 outgoing.context.acknowledged(now)
         elif code == 0:
             outgoing = self._settle(peer, mid, now)
@@ -268,6 +311,27 @@ class MessageLayer:
                 self._upper.incoming_reset(peer, mid)
             elif outgoing.context is not None:
                 outgoing.context.failed(RequestReset(f"{peer.uri} answered with a Reset"))
+
+    def _response(self, peer: UdpPeer, mtype: int, mid: int, message: Message, now: float) -> None:
+        """A separate response or a notification."""
+        known = self._upper.incoming_response(peer, message, now)
+        recent = peer.recent
+        if mtype == CON:
+            # Section 4.5: a duplicate gets what the first copy got. Its token is no longer known,
+            # but a Reset now would tell the server that its response was refused.
+            if known:
+                if recent is None:
+                    recent = peer.recent = {}
+                recent[mid] = _empty(ACK, mid)
+                if len(recent) > RECENT:
+                    del recent[next(iter(recent))]
+            elif recent and recent.get(mid) == _empty(ACK, mid):
+                self._counters["duplicates"] += 1
+                known = True
+            self._send_empty(peer, ACK if known else RST, mid, now)
+        elif not known and message.options.observe is not None:
+            # RFC 7641 section 3.6: whoever forgot an observation ends it by a Reset.
+            self._send_empty(peer, RST, mid, now)
 
     def _malformed(self, peer: UdpPeer, data: bytes, now: float) -> None:
         self._counters["malformed"] += 1
@@ -286,6 +350,7 @@ class MessageLayer:
             peer, mid, message, now
         ):
             return
+        peer.heard = now
         recent[mid] = None
         if len(recent) > RECENT:
             del recent[next(iter(recent))]
@@ -298,7 +363,14 @@ class MessageLayer:
         if message.code == 2 or message.code == 4:
             self._keep(peer, mid, now)
         exchange = Exchange(self, peer, mid, confirmable, message)
-        answer = self._upper.incoming_request(exchange, message, now)
+        try:
+            answer = self._upper.incoming_request(exchange, message, now)
+        except Exception:
+            # A defect of the handler: the peer gets an answer, the caller gets to see it.
+            if exchange.state == Exchange.WAITING:
+                error = Message(Code.INTERNAL_SERVER_ERROR, message.token)
+                self._reply(exchange, error, now)
+            raise
         if answer is not None:
             answer.token = message.token
             self._reply(exchange, answer, now)
@@ -306,33 +378,42 @@ class MessageLayer:
             exchange.defer(now)
 
     def _duplicate(self, peer: UdpPeer, mid: int, message: Message, now: float) -> bool:
-        """Repeat what was answered. False: a safe request whose reply is gone; answer it anew."""
-        self._counters["duplicates"] += 1
-        reply = peer.recent.get(mid) if peer.recent else None
+        """Repeat what was answered. False: no duplicate, or a safe request whose reply is gone."""
+        recent = peer.recent
+        assert recent is not None
+        peer.expire_kept(now)
+        if now > peer.heard + self._tuning.exchange_lifetime:
+            recent.clear()  # their ids may come again
+        reply = recent.get(mid)
         if reply is None and peer.kept and mid in peer.kept:
-            expires, reply = peer.kept[mid]
-            if expires <= now:
-                del peer.kept[mid]
-                if peer.recent:
-                    peer.recent.pop(mid, None)
-                return False
+            reply = peer.kept[mid][1]
+        elif mid not in recent:
+            return False
         if reply is not None:
+            # Byte 0 has the token's length, byte 1 the code; an Empty message has no token.
+            if reply[1] and reply[4 : 4 + (reply[0] & 15)] != message.token:
+                recent.pop(mid, None)
+                return False
+            self._counters["duplicates"] += 1
             self._put(peer, reply, now)
             return True
+        self._counters["duplicates"] += 1
         if mid == peer.newest:
             return True  # still being worked on: the deferred answer will come
-        return message.code not in (1, 5)
+        if message.code not in (Code.GET, Code.FETCH):
+            return True
+        del recent[mid]
+        return False
 
     def _keep(self, peer: UdpPeer, mid: int, now: float) -> None:
         kept = peer.kept
         if kept is None:
             kept = peer.kept = {}
         else:
-            while kept:
-                oldest = next(iter(kept))
-                if kept[oldest][0] > now and len(kept) < KEPT_LIMIT:
-                    break
-                del kept[oldest]
+            peer.expire_kept(now)
+            kept.pop(mid, None)  # in order of age
+            if len(kept) >= KEPT_LIMIT:
+                del kept[next(iter(kept))]
         kept[mid] = (now + self._tuning.exchange_lifetime, None)
 
     def _reply(self, exchange: Exchange, answer: Message, now: float) -> None:
@@ -371,7 +452,7 @@ class MessageLayer:
         if exchange.state != Exchange.WAITING:
             return
         exchange.state = Exchange.EMPTY_ACKED
-        data = encode_datagram(ACK, exchange.mid, Message(Code.EMPTY))
+        data = _empty(ACK, exchange.mid)
         self._remember(exchange.peer, exchange.mid, data)
         self._trace_empty(exchange.peer, ACK, exchange.mid)
         self._put(exchange.peer, data, self._now())
@@ -379,6 +460,7 @@ class MessageLayer:
     def respond(self, exchange: Exchange, message: Message) -> None:
         if exchange.state == Exchange.DONE:
             return
+        message = self._upper.late_response(exchange, message)
         message.token = exchange.request.token
         if exchange.state == Exchange.WAITING:
             exchange.finish()
@@ -486,13 +568,14 @@ class MessageLayer:
 
     def ping(self, peer: UdpPeer, context: Context) -> None:
         """Section 4.3: an Empty confirmable message; the Reset that answers it is the pong."""
-        outgoing = _Outgoing(mid := peer.next_mid(), bytes((0x40, 0, mid >> 8, mid & 255)), context)
+        mid = peer.next_mid()
+        outgoing = _Outgoing(mid, _empty(CON, mid), context)
         self._trace_empty(peer, CON, mid)
         self._launch(peer, outgoing, self._now())
 
     def _send_empty(self, peer: UdpPeer, mtype: int, mid: int, now: float) -> None:
         self._trace_empty(peer, mtype, mid)
-        self._put(peer, bytes((0x40 | mtype << 4, 0, mid >> 8, mid & 0xFF)), now)
+        self._put(peer, _empty(mtype, mid), now)
 
     def _trace_empty(self, peer: UdpPeer, mtype: int, mid: int) -> None:
         if self.trace is not None:

@@ -2,7 +2,8 @@
 
 A notification that is still unacknowledged is not joined by a second one (section 4.5.2): the
 newer state waits and leaves when the older one is settled. A Reset, or a notification that is never
-acknowledged, ends the observation (sections 3.6 and 4.5).
+acknowledged, ends the observation (sections 3.6 and 4.5). Of a state that does not fit one
+block the first one leaves; the observer fetches the others (RFC 7959 section 2.6).
 """
 
 from __future__ import annotations
@@ -12,12 +13,15 @@ from collections.abc import Callable
 from protocols.coap.errors import RequestFailed
 from protocols.coap.message import Message
 from protocols.coap.message_layer import Context
-from protocols.coap.numbers import OptionNumber
+from protocols.coap.numbers import Code, OptionNumber
 from protocols.coap.options import Options, encode_uint
 from protocols.coap.peer import Peer
-from protocols.coap.request_layer import Lower
+from protocols.coap.request_layer import Lower, slice_body
+from protocols.coap.stages import MessageStage
 
 __all__ = ["Observation"]
+
+_ANY_REQUEST = Message(Code.GET)  # a notification answers no request for a particular block
 
 
 class Observation:
@@ -27,6 +31,7 @@ class Observation:
         "_in_flight",
         "_lower",
         "_on_end",
+        "_stage",
         "_waiting",
         "last_mid",
         "on_acknowledged",
@@ -42,8 +47,10 @@ class Observation:
         token: bytes,
         on_end: Callable[[Observation], None],
         sequence: int = 0,
+        stage: MessageStage | None = None,
     ) -> None:
         self._lower = lower
+        self._stage = stage
         self._on_end = on_end
         self._in_flight = False
         self._waiting: Message | None = None
@@ -61,8 +68,11 @@ class Observation:
             return
         self.sequence = (self.sequence + 1) & 0xFFFFFF
         pair = (OptionNumber.OBSERVE, encode_uint(self.sequence))
+        message = slice_body(self.peer, _ANY_REQUEST, message)
         options = Options.of(*message.options.pairs, pair)
         notification = Message(message.code, self.token, options, message.payload)
+        if self._stage is not None:
+            notification = self._stage.outbound(self.peer, notification)
         self._in_flight = confirmable
         context: Context | None = self if confirmable else None
         self.last_mid = self._lower.send(self.peer, notification, context, confirmable=confirmable)

@@ -131,10 +131,10 @@ class RequestLayer:
         "_handler",
         "_now",
         "_on_reset",
-        "_stage",
         "_token",
         "_waiting",
         "lower",
+        "stage",
         "tuning",
         "wheel",
     )
@@ -157,7 +157,7 @@ class RequestLayer:
         self._now = now
         self.tuning = tuning
         self._on_reset = on_reset
-        self._stage = stage
+        self.stage = stage
         # Section 5.3.1: tokens should not be guessable from outside; a random start and an odd
         # random step visit all 32-bit values before one repeats.
         self._token = random.u64() | 1
@@ -190,8 +190,8 @@ class RequestLayer:
             handle.arm(self._now(), timeout)
         elif not confirmable:
             handle.arm(self._now(), self.tuning.response_timeout)
-        if self._stage is not None:
-            message = self._stage.outbound(peer, message)
+        if self.stage is not None:
+            message = self.stage.outbound(peer, message)
         self.lower.send(peer, message, handle if confirmable else None, confirmable=confirmable)
         return handle
 
@@ -223,14 +223,14 @@ class RequestLayer:
         handle = self._waiting.get(message.token)
         if handle is None or handle.peer is not peer:
             return False
+        if self.stage is not None:
+            plain = self.stage.inbound(peer, message)
+            if plain is None:
+                return False
+            message = plain
         options = message.options
         if options.unsupported is not None:
             return False  # section 5.4.1: a response with an unknown critical option is rejected
-        if self._stage is not None:
-            plain = self._stage.inbound(peer, message)
-            if plain is None:
-                return False
-            message, options = plain, plain.options
         sequence = options.observe
         if handle.observing and sequence is not None and message.code < 96:
             handle.disarm()
@@ -239,7 +239,7 @@ class RequestLayer:
                 handle.on_result(message)
             return True
         # The response may overtake the ACK (section 5.2.2): stop retransmitting at once.
-        del self._waiting[message.token]
+        del self._waiting[handle.token]
         if handle._timer is not None:
             handle.disarm()
         self.lower.withdraw(peer, handle)
@@ -252,28 +252,45 @@ class RequestLayer:
 
     def incoming_request(self, exchange: Exchange, message: Message, now: float) -> Message | None:
         peer = exchange.peer
-        if self._stage is not None:
-            plain = self._stage.inbound(peer, message)
+        if self.stage is not None:
+            plain = self.stage.inbound(peer, message)
             if plain is None:
                 return response(Code.UNAUTHORIZED)
-            message = plain
+            plain.token = message.token
+            exchange.request = message = plain
         options = message.options
+        answer: Message | None
         if options.unsupported is not None:
-            if options.unsupported in (OptionNumber.PROXY_URI, OptionNumber.PROXY_SCHEME):
-                return response(Code.PROXYING_NOT_SUPPORTED)
-            text = f"option {options.unsupported} is critical and not understood"
-            return response(Code.BAD_OPTION, payload=text.encode())
-        if self._handler is None:
-            return response(Code.NOT_FOUND)
-        try:
-            answer = self._handler(peer, message, exchange)
-        except CoapError as error:
-            return response(Code.BAD_REQUEST, payload=str(error).encode())
-        if answer is None:
-            return None
-        if len(answer.payload) > MAX_PAYLOAD or options.block2 is not None:
-            answer = slice_body(peer, message, answer)
-        return answer if self._stage is None else self._stage.outbound(peer, answer)
+            answer = _refuse(options)
+        elif self._handler is None:
+            answer = response(Code.NOT_FOUND)
+        else:
+            try:
+                answer = self._handler(peer, message, exchange)
+            except CoapError as error:
+                answer = response(Code.BAD_REQUEST, payload=str(error).encode()[:MAX_PAYLOAD])
+            if answer is None:
+                return None
+            if len(answer.payload) > MAX_PAYLOAD or options.block2 is not None:
+                answer = slice_body(peer, message, answer)
+        return answer if self.stage is None else self.stage.outbound(peer, answer)
+
+    def late_response(self, exchange: Exchange, answer: Message) -> Message:
+        answer = slice_body(exchange.peer, exchange.request, answer)
+        return answer if self.stage is None else self.stage.outbound(exchange.peer, answer)
+
+
+def _refuse(options: Options) -> Message:
+    """The answer to a request with a critical option that is unknown or malformed."""
+    number = options.unsupported
+    if number in (OptionNumber.PROXY_URI, OptionNumber.PROXY_SCHEME):
+        return response(Code.PROXYING_NOT_SUPPORTED)
+    if number in (OptionNumber.BLOCK1, OptionNumber.BLOCK2):
+        values = options.values(number)
+        if len(values) == 1 and len(values[0]) <= 3:  # RFC 7959 section 2.2
+            return response(Code.BAD_REQUEST, payload=b"block size exponent 7 is reserved")
+    text = f"option {number} is critical and not understood"
+    return response(Code.BAD_OPTION, payload=text.encode())
 
 
 def slice_body(peer: Peer, request: Message, answer: Message) -> Message:
@@ -282,10 +299,12 @@ def slice_body(peer: Peer, request: Message, answer: Message) -> Message:
     A response that has a Block2 option, or is an error, or fits in one block, stays as it is.
     """
     options = answer.options
-    if options.block2 is not None or answer.code >= 128:
-        return answer
     body = answer.payload
     asked = request.options.block2
+    if options.block2 is not None or answer.code >= 128:
+        return answer
+    if asked is None and len(body) <= MAX_PAYLOAD and len(body) <= 16 << peer.largest_block:
+        return answer
     block = peer.clamp(asked if asked is not None else Block(0, False, peer.largest_block))
     offset, size = block.offset, block.size
     total = len(body)
@@ -293,8 +312,6 @@ def slice_body(peer: Peer, request: Message, answer: Message) -> Message:
         text = f"block {block.number} of {size} bytes begins past the end at {total}"
         return response(Code.BAD_REQUEST, payload=text.encode())
     more = offset + size < total
-    if offset == 0 and not more and asked is None:
-        return answer
     sent = Block(block.number, more, block.szx)
     pairs = [*options.pairs, (OptionNumber.BLOCK2, sent.encode())]
     if offset == 0 or request.options.size2 is not None:

@@ -32,9 +32,10 @@ _FORMATS = {
     ContentFormat.LWM2M_JSON: "lwm2m+json",
 }
 _NAMES: dict[int, str] = {
-    number: "-".join(part.capitalize() for part in number.name.split("_"))
+    int(number): "-".join(part.capitalize() for part in number.name.split("_"))
     for number in OptionNumber
-} | {OptionNumber.ETAG: "ETag"}
+}
+_NAMES[OptionNumber.ETAG] = "ETag"
 _NUMBERS = frozenset(
     {
         OptionNumber.OBSERVE,

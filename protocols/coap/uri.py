@@ -33,6 +33,7 @@ def parse_uri(text: str, schemes: tuple[str, ...] = ("coap",)) -> CoapUri:
     try:
         parts: SplitResult = urlsplit(text)
         port = parts.port
+        text.encode()
     except ValueError as error:
         raise CoapUriError(f"{text!r} is no URI: {error}") from None
     if parts.scheme not in schemes:
@@ -40,6 +41,8 @@ def parse_uri(text: str, schemes: tuple[str, ...] = ("coap",)) -> CoapUri:
         raise CoapUriError(f"{text!r} does not begin with {expected}")
     if not parts.hostname:
         raise CoapUriError(f"{text!r} names no host")
+    if port == 0:
+        raise CoapUriError(f"{text!r} has port 0")
     if parts.fragment:
         raise CoapUriError(f"{text!r} has a fragment (RFC 7252 section 6.1 allows none)")
     path = parts.path[1:].split("/") if parts.path not in ("", "/") else []

@@ -244,12 +244,17 @@ class Flash:
             raise FlashViolation(f"erase from {offset}, not a sector boundary")
         content = self._content[region]
         keep = offset // PAGE_SIZE
-        pages = self.pages(region)
-        dirty = [
-            first // _PAGES
-            for first in range(keep, len(pages), _PAGES)
-            if any(pages[first : first + _PAGES])
-        ]
+        dirty: Sequence[int]
+        if isinstance(content, Node):
+            # A rope fills a slot from its start: what is dirty needs no look at the pages.
+            dirty = range(keep // _PAGES, -(-content.count // _PAGES))
+        else:
+            pages = self.pages(region)
+            dirty = [
+                first // _PAGES
+                for first in range(keep, len(pages), _PAGES)
+                if any(pages[first : first + _PAGES])
+            ]
         if not dirty:
             return
         if self._cut_at == 0 and (isinstance(content, Node) or offset == 0):
@@ -257,6 +262,8 @@ class Flash:
             self.operations += len(dirty)
             if isinstance(content, Node) and offset:
                 self._content[region] = content.back_to(keep)
+            elif isinstance(content, Node):
+                self._content[region] = self.images.empty()
             else:
                 self._content[region] = self.images.factory(b"", self.size(region))
             return

@@ -253,6 +253,16 @@ class UpdateEngine:
         """Start a download, or start it again at its first byte. Without a URI it is a push.
 
         False when the attempt ended at once: the package cannot fit, or the URI cannot be kept."""
+        if (
+            self.state is _DOWNLOADING
+            and not (uri or self.uri or etag or self.etag or self._pending)
+            and total_size == self.total_size
+            and self.offset < CHECKPOINT
+        ):
+            # A push that starts over before its first checkpoint: the record that stands in nvm
+            # says the same, so only the slot has to be emptied.
+            self.offset = 0
+            return self._erase_slot()
         self._check(Event.BEGIN)
         if len(etag) > 255:
             raise ValueError(f"an ETag of {len(etag)} bytes")
@@ -273,6 +283,9 @@ class UpdateEngine:
         if outcome is not None:
             self._move(Event.FAIL, outcome)
             return False
+        return self._erase_slot()
+
+    def _erase_slot(self) -> bool:
         self._pending += 1
         self._store.erase()
         self._issued()

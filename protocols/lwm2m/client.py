@@ -193,6 +193,8 @@ class Lwm2mClient:
         told = self._told
         device = self._device
         engine = device.engine
+        if told is None and not engine.report_pending:
+            return
         if path[0] == FIRMWARE:
             if len(path) == 3 and path[2] not in (2, 3, 5):
                 return

@@ -121,7 +121,9 @@ class FirmwareObject:
         if action is Action.RESET:
             self.reset()
             return code
-        self.stop()
+        if self._transfer is not None:
+            self._transfer.cancel()
+            self._transfer = None
         options = request.options
         # An unsupported wrapping is refused before anything changes: UnsupportedFormat rises.
         stream = stream_for(options.content_format)
@@ -134,7 +136,8 @@ class FirmwareObject:
         self._expected = len(request.payload)
         if action is Action.WHOLE:
             return self._complete(code)
-        self._arm(self._endpoint.tuning.exchange_lifetime)
+        if self._timer is None or not self._timer.armed:
+            self._arm(self._endpoint.tuning.exchange_lifetime)
         return code
 
     def _receive(self, data: bytes) -> bool:

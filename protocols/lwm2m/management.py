@@ -30,7 +30,7 @@ from protocols.lwm2m.codecs.link import Link
 from protocols.lwm2m.codecs.text import encode_value
 from protocols.lwm2m.errors import OperationRefused
 from protocols.lwm2m.model import definition_of, type_of
-from protocols.lwm2m.objects import FIRMWARE, SERVER, Objects
+from protocols.lwm2m.objects import FIRMWARE, SERVER, SINGLES, Objects
 from protocols.lwm2m.observers import Observers
 from protocols.lwm2m.paths import Path, PathError, format_path, parse_segments
 from protocols.lwm2m.records import Record
@@ -143,14 +143,10 @@ class Management:
         """Raises :class:`OperationRefused`."""
         if not path:
             raise OperationRefused(Code.METHOD_NOT_ALLOWED, "the root cannot be read")
-        if len(path) == 3 and (accept is None or accept == codecs.TEXT):
-            objects = self.objects
-            resource = objects.resource(path)
-            if resource.readable and not resource.multiple:
-                value = objects.value(path[0], path[1], path[2])
-                if value is None or isinstance(value, Mapping):
-                    raise OperationRefused(Code.NOT_FOUND, f"no {format_path(path)}")
-                return Message(Code.CONTENT, b"", _TEXT, encode_value(value))
+        if accept is None or accept == codecs.TEXT:
+            reader = SINGLES.get(path)
+            if reader is not None:
+                return Message(Code.CONTENT, b"", _TEXT, encode_value(reader(self._device)))
         records = self.objects.records(path)
         definition = definition_of(path)
         single = len(path) == 4 or (

@@ -8,7 +8,7 @@ an untouched device does not have, and in ``nvm``, so that it survives a reboot.
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Mapping
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, cast
 
 import cbor2
 
@@ -22,7 +22,7 @@ from protocols.lwm2m.records import Record, Value
 if TYPE_CHECKING:
     from agent.device import Device
 
-__all__ = ["SERVER_DEFAULTS", "Objects"]
+__all__ = ["SERVER_DEFAULTS", "SINGLES", "Objects"]
 
 Held = Value | Mapping[int, Value]
 
@@ -73,6 +73,13 @@ _READERS: dict[tuple[int, int], Callable[[Device], Held]] = {
 _WRITABLE_DEFAULTS: dict[tuple[int, int], Value] = {
     (DEVICE, 14): "+00",
     (DEVICE, 15): "Etc/UTC",
+}
+# The resources that have one value in one instance: what servers poll, answered without a look at
+# the tree.
+SINGLES: dict[Path, Callable[[Device], Value]] = {
+    (object_id, 0, resource): cast("Callable[[Device], Value]", reader)
+    for (object_id, resource), reader in _READERS.items()
+    if not OBJECTS[object_id].resources[resource].multiple
 }
 # Executable resources that do something here.
 _EXECUTABLE = {(SERVER, 4), (SERVER, 8), (DEVICE, 4), (DEVICE, 12), (FIRMWARE, 2)}

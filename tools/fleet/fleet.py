@@ -1,0 +1,69 @@
+"""From shards to one result: what a run was, device by device, beside what its server believes."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+
+from agent.runtime.metrics import MetricsSnapshot
+from tools.fleet.audit import UNKNOWN, Belief, audit
+from tools.fleet.result import RunResult, count_devices, count_failures
+from tools.fleet.shard import ShardSnapshot
+from tools.fleet.spec import FleetSpec
+
+
+def join(
+    title: str,
+    spec: FleetSpec,
+    shards: Sequence[ShardSnapshot],
+    *,
+    seconds: float,
+    beliefs: Mapping[str, Belief] | None = None,
+) -> RunResult:
+    """The result of a run of at least one shard.
+
+    `beliefs` are those of a backend of ours, which knows every device or is wrong not to. Without
+    them the server is somebody else's: it believes what it was told over the wire, and of a device
+    that told it nothing nobody can say.
+    """
+    first = shards[0]
+    truths = tuple(truth for shard in shards for truth in shard.truths)
+    if beliefs is None:
+        told = {name: belief for shard in shards for name, belief in shard.beliefs.items()}
+        beliefs = {truth.name: told.get(truth.name, UNKNOWN) for truth in truths}
+    return RunResult(
+        title=title,
+        target=first.target,
+        by_protocol=count_devices(truths, first.target),
+        seconds=seconds,
+        audit=audit(truths, beliefs, first.target),
+        truths=truths,
+        metrics=sum((shard.metrics for shard in shards), MetricsSnapshot()),
+        timeline=first.timeline,
+        failures=count_failures(truths, first.target),
+        settings=settings_of(spec),
+        report=spec.report_dir,
+        invalid=next((shard.invalid for shard in shards if shard.invalid), None),
+        error=next((shard.error for shard in shards if shard.error), None),
+        interrupted=any(shard.interrupted for shard in shards),
+    )
+
+
+def settings_of(spec: FleetSpec) -> dict[str, str]:
+    """What was asked for, as the report shows it."""
+    shown = {
+        "server": spec.server,
+        "protocol": spec.protocol,
+        "devices": str(spec.devices),
+        "image": f"{len(spec.image):,} bytes",
+        "slot size": f"{spec.slot_size:,} bytes",
+        "lifetime": f"{spec.lifetime} s",
+        "ramp": "default" if spec.ramp is None else f"{spec.ramp:g}/s",
+        "duration": "until the last device" if spec.duration is None else f"{spec.duration:g} s",
+        "seed": str(spec.seed),
+        "local address": spec.bind or "by route",
+    }
+    if spec.faults:
+        shown["faults"] = ", ".join(f"{f.name} {f.share * 100:g}%" for f in spec.faults)
+    if spec.journal is not None:
+        shown["journal"] = spec.journal
+    return shown

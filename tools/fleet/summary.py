@@ -1,0 +1,64 @@
+"""What a person reads when a run is over."""
+
+from __future__ import annotations
+
+from rich.console import Console
+from rich.table import Table
+
+from tools.fleet.report import duration
+from tools.fleet.result import RunResult, exit_code, verdict_text
+from tools.fleet.timeline import LATENCIES, PERCENTILES
+
+MAX_DIFFERENCES = 20
+"""Shown on the terminal; the report has them all."""
+
+_TITLES = {
+    "registration": "registration",
+    "block": "block exchange",
+    "update": "whole update",
+    "lag": "our own scheduler lag",
+}
+
+
+def print_summary(result: RunResult, console: Console, page: str | None) -> None:
+    """Counts, latencies, audit and verdict; names come from outside, so nothing is markup."""
+    counts, audited = result.counts, result.audit
+    console.print()
+    line = f"{counts.devices:,} devices in {duration(result.seconds)}: {counts.updated:,} updated"
+    line += f", {counts.failed:,} failed, {counts.unfinished:,} unfinished"
+    console.print(line, markup=False)
+    console.print(_latencies(result))
+    for reason, n in result.failures.items():
+        console.print(f"failed: {n:,} {reason}", markup=False)
+    console.print(
+        f"audit: {audited.agree:,} agree, {audited.differ:,} differ, {audited.unknown:,} unknown",
+        markup=False,
+        style="red" if audited.differ else None,
+    )
+    for difference in audited.differences[:MAX_DIFFERENCES]:
+        console.print(f"  {difference.sentence()}", markup=False)
+    more = len(audited.differences) - MAX_DIFFERENCES
+    if more > 0:
+        console.print(f"  and {more:,} more, in the report", markup=False)
+    if page is not None:
+        console.print(f"report: {page}", markup=False)
+    code = exit_code(result)
+    console.print(
+        f"{verdict_text(result)} (exit code {code})",
+        markup=False,
+        style="green" if code == 0 else "red",
+    )
+
+
+def _latencies(result: RunResult) -> Table:
+    table = Table(box=None, pad_edge=False)
+    table.add_column("")
+    table.add_column("count", justify="right")
+    for p in PERCENTILES:
+        table.add_column(f"p{p}", justify="right")
+    for name in LATENCIES:
+        histogram = getattr(result.metrics, name)
+        count = histogram.count
+        shown = [duration(histogram.percentile(p)) if count else "-" for p in PERCENTILES]
+        table.add_row(_TITLES[name], f"{count:,}", *shown)
+    return table

@@ -96,9 +96,7 @@ def start(key_file: Path, journal: Path, seed: int, hash_seed: str) -> subproces
     )
 
 
-def test_one_seed_writes_one_journal_whatever_the_hash_seed(
-    key_file: Path, tmp_path: Path
-) -> None:
+def test_one_seed_writes_one_journal_whatever_the_hash_seed(key_file: Path, tmp_path: Path) -> None:
     journals = [tmp_path / name for name in ("first", "second", "other")]
     runs = [
         start(key_file, journal, seed, hash_seed)

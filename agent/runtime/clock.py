@@ -11,6 +11,7 @@ from __future__ import annotations
 
 import asyncio
 import datetime
+import time
 from collections.abc import Callable, Coroutine
 from concurrent.futures import Executor
 from typing import Any, Protocol, TypeVar, TypeVarTuple
@@ -54,14 +55,26 @@ class LoopClock:
     there it is the loop whose time jumps to the next deadline.
     """
 
-    __slots__ = ("_handle", "_loop", "_origin", "_rate", "_utc_origin", "_wheel", "virtual")
+    __slots__ = (
+        "_handle",
+        "_loop",
+        "_origin",
+        "_rate",
+        "_time",
+        "_utc_origin",
+        "_wheel",
+        "virtual",
+    )
 
     def __init__(self, *, rate: float = 1.0, utc_origin: datetime.datetime | None = None) -> None:
         if not rate > 0:
             raise ValueError(f"a clock's rate must be positive, not {rate}")
         self._loop = asyncio.get_running_loop()
         self.virtual = isinstance(self._loop, VirtualLoop)
-        self._origin = self._loop.time()
+        # Read for every packet: on asyncio's own loops without the method in between.
+        own = type(self._loop).time is asyncio.BaseEventLoop.time
+        self._time: Callable[[], float] = time.monotonic if own else self._loop.time
+        self._origin = self._time()
         self._rate = rate
         if utc_origin is None:
             utc_origin = VIRTUAL_ORIGIN if self.virtual else datetime.datetime.now(datetime.UTC)
@@ -70,7 +83,7 @@ class LoopClock:
         self._handle: asyncio.TimerHandle | None = None
 
     def now(self) -> float:
-        return (self._loop.time() - self._origin) * self._rate
+        return (self._time() - self._origin) * self._rate
 
     def utc(self) -> datetime.datetime:
         return self._utc_origin + datetime.timedelta(seconds=self.now())

@@ -16,6 +16,7 @@ from itertools import chain
 from typing import Protocol
 
 from agent.runtime.random import DeviceRandom
+from agent.runtime.readiness import Readiness
 from agent.runtime.wheel import Timer, TimerWheel
 
 __all__ = [
@@ -68,7 +69,7 @@ class _UdpSocket:
     __slots__ = (
         "_burst",
         "_counters",
-        "_loop",
+        "_readiness",
         "_receive",
         "_recvfrom",
         "_sendto",
@@ -79,13 +80,13 @@ class _UdpSocket:
     def __init__(
         self,
         sock: socket.socket,
-        loop: asyncio.AbstractEventLoop,
+        readiness: Readiness,
         receive: Receive,
         counters: dict[str, int],
         burst: int,
     ) -> None:
         self._socket: socket.socket | None = sock
-        self._loop = loop
+        self._readiness = readiness
         self._receive = receive
         self._counters = counters
         self._burst = burst
@@ -93,7 +94,7 @@ class _UdpSocket:
         self._sendto: Callable[[bytes, Address], int] = sock.sendto
         name = sock.getsockname()
         self.local: Address = (name[0], name[1])
-        loop.add_reader(sock.fileno(), self._readable)
+        readiness.watch(sock.fileno(), self._readable)
 
     def _readable(self) -> None:
         counters = self._counters
@@ -127,7 +128,7 @@ class _UdpSocket:
         sock = self._socket
         if sock is None:
             return
-        self._loop.remove_reader(sock.fileno())
+        self._readiness.forget(sock.fileno())
         sock.close()
         self._socket = None
         self._sendto = _closed
@@ -138,11 +139,11 @@ def _closed(data: bytes, destination: Address) -> int:
 
 
 class UdpNetwork:
-    """The machine's own network: one non-blocking socket per device, read by ``add_reader``."""
+    """The machine's own network: one non-blocking socket per device."""
 
     def __init__(self, counters: dict[str, int]) -> None:
         self._counters = counters
-        self._loop = asyncio.get_running_loop()
+        self._readiness = Readiness(asyncio.get_running_loop())
 
     def open(
         self, bind: Address, receive: Receive, *, burst: int = 1, buffer: int | None = None
@@ -162,7 +163,7 @@ class UdpNetwork:
             sock.close()
             reason = getattr(error, "strerror", None) or str(error)
             raise BindError(f"cannot bind UDP {bind[0]}:{bind[1]}: {reason}") from error
-        return _UdpSocket(sock, self._loop, receive, self._counters, max(1, min(burst, BURST)))
+        return _UdpSocket(sock, self._readiness, receive, self._counters, max(1, min(burst, BURST)))
 
     def resolve(self, host: str, port: int) -> Address:
         infos = socket.getaddrinfo(host, port, type=socket.SOCK_DGRAM)

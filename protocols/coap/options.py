@@ -99,6 +99,7 @@ class Options:
         "block1",
         "block2",
         "content_format",
+        "echo",
         "etag",
         "location",
         "observe",
@@ -122,6 +123,9 @@ class Options:
         self.size1: int | None = None
         self.size2: int | None = None
         self.etag = b""
+        # The answer's options to a block of a request (RFC 7959 section 2.3), made once by whoever
+        # answers it: every device gets the same block.
+        self.echo: Options | None = None
         self.unsupported: int | None = None
         path: list[str] = []
         queries: list[str] = []

@@ -114,7 +114,10 @@ class FirmwareObject:
         if code == Code.REQUEST_ENTITY_TOO_LARGE:
             limit = (OptionNumber.SIZE1, encode_uint(engine.capacity))
             return response(code, Options.of((OptionNumber.BLOCK1, block.encode()), limit))
-        return _echo(code, block)
+        echo = request.options.echo
+        if echo is None:
+            echo = request.options.echo = Options.of((OptionNumber.BLOCK1, block.encode()))
+        return response(code, echo)
 
     def _begin_push(self, request: Message, action: Action, code: Code) -> Code:
         engine = self._device.engine

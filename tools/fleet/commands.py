@@ -128,6 +128,7 @@ async def _demo(spec: FleetSpec, host: str) -> RunResult:
                         spec.names,
                         package,
                         delivery_of=lambda name: "pull" if push_or_pull[name] else "push",
+                        concurrency=spec.devices,
                         title="demo",
                     )
                     await shard.wait(backend.finished.is_set, SETTLE_SECONDS)

@@ -318,7 +318,7 @@ class Shard:
                     self.spec.devices,
                     dict(census.states),
                     census.final,
-                    self.runtime.metrics.counters,
+                    dict(self.runtime.metrics.counters),
                     dict(census.failures),
                     self.note,
                 )

@@ -7,7 +7,6 @@ What must survive is in the update engine and in ``nvm``.
 from __future__ import annotations
 
 from collections.abc import Callable
-from functools import partial
 from typing import TYPE_CHECKING
 
 from agent.bootloader import BootReport
@@ -19,6 +18,7 @@ from agent.update import EngineEvent, Outcome, State
 from protocols.coap.endpoint import CoapEndpoint
 from protocols.coap.message import Message
 from protocols.coap.message_layer import Exchange, Trace
+from protocols.coap.numbers import Code
 from protocols.coap.peer import Peer
 from protocols.coap.tuning import DEFAULT_TUNING, TransportTuning
 from protocols.coap.uri import parse_uri
@@ -61,8 +61,9 @@ class Lwm2mClient:
         "_endpoint",
         "_firmware",
         "_management",
+        "_reboot",
         "_registration",
-        "_timer",
+        "_stopped",
         "_told",
     )
 
@@ -84,7 +85,8 @@ class Lwm2mClient:
         local = bind(device) if callable(bind) else source_address(bind, address[0], device.index)
         self._device = device
         self._told = told
-        self._timer: Timer | None = None
+        self._reboot: Timer | None = None
+        self._stopped = False
         self._endpoint = CoapEndpoint(
             device.runtime,
             bind=local,
@@ -104,7 +106,7 @@ class Lwm2mClient:
             self._firmware,
             executables={
                 (SERVER, 4): self._disable,
-                (SERVER, 8): self._update_trigger,
+                (SERVER, 8): self._registration_update,
                 (DEVICE, 4): self._reboot_asked,
                 (DEVICE, 12): _nothing_to_reset,
             },
@@ -140,16 +142,12 @@ class Lwm2mClient:
         self._firmware.start()
 
     def stop(self) -> None:
-        self._firmware.stop()
-        self._management.stop()
-        self._disarm()
+        self._fall_silent()
         self._registration.deregister(self._endpoint.close)
 
     def power_lost(self) -> None:
-        self._firmware.stop()
-        self._management.stop()
+        self._fall_silent()
         self._registration.stop()
-        self._disarm()
         self._endpoint.abandon()
 
     def engine_event(self, event: EngineEvent) -> None:
@@ -158,6 +156,9 @@ class Lwm2mClient:
     # -- what arrives ---------------------------------------------------------------------------
 
     def _handle(self, peer: Peer, request: Message, exchange: Exchange) -> Message | None:
+        if self._stopped:
+            # The goodbye is under way, the device behind it is off already.
+            return Message(Code.SERVICE_UNAVAILABLE)
         try:
             return self._management.handle(peer, request)
         except PowerLoss:
@@ -181,12 +182,11 @@ class Lwm2mClient:
         listed = instances != registration.instances
         registration.lifetime = objects.lifetime
         registration.instances = instances
-        if path[:3] in ((SERVER, 0, 2), (SERVER, 0, 3)):
-            self._management.observers.attributes_changed((SERVER,))
-        # Core 6.2.2: a changed lifetime or object list is told by an Update. It leaves after the
-        # answer to the Write, because the timer runs in a later turn.
+        # 1/0/2 and 1/0/3 are the default pmin and pmax of every observation.
+        self._management.observers.attributes_changed(())
+        # Core 6.2.2: a changed lifetime or object list is told by an Update.
         if lifetime or listed:
-            self._later(partial(self._update_now, objects=listed, lifetime=lifetime), 0.0)
+            registration.update_soon(objects=listed, lifetime=lifetime)
 
     def _learned(self, path: Path) -> None:
         """The server read, observed or executed ``path``."""
@@ -214,33 +214,29 @@ class Lwm2mClient:
 
     # -- what the server executes ---------------------------------------------------------------
 
-    def _update_trigger(self) -> None:
-        self._later(self._update_now, 0.0)
-
-    def _update_now(self, *, objects: bool = False, lifetime: bool = False) -> None:
-        if self._registration.registered:
-            self._registration.update(objects=objects, lifetime=lifetime)
+    def _registration_update(self) -> None:
+        self._registration.update_soon()
 
     def _reboot_asked(self) -> None:
-        self._later(partial(self._device.reboot, "execute 3/0/4"), REBOOT_AFTER)
+        runtime = self._device.runtime
+        if self._reboot is None:
+            self._reboot = Timer(self._reboot_due)
+        runtime.wheel.arm(self._reboot, runtime.clock.now() + REBOOT_AFTER)
+
+    def _reboot_due(self, now: float) -> None:
+        self._device.reboot("execute 3/0/4")
 
     def _disable(self) -> None:
         value = self._management.objects.value(SERVER, 0, 5)
         seconds = value if isinstance(value, int) else DEFAULT_DISABLE_TIMEOUT
-        registration = self._registration
-        back = partial(registration.pause, float(seconds))
-        self._later(partial(registration.deregister, back), 0.0)
+        self._registration.disable_soon(float(seconds))
 
-    def _later(self, call: Callable[[], None], delay: float) -> None:
-        runtime = self._device.runtime
-        self._disarm()
-        self._timer = Timer(lambda now: self._device.run(call))
-        runtime.wheel.arm(self._timer, runtime.clock.now() + delay)
-
-    def _disarm(self) -> None:
-        if self._timer is not None:
-            self._device.runtime.wheel.disarm(self._timer)
-            self._timer = None
+    def _fall_silent(self) -> None:
+        self._stopped = True
+        self._firmware.stop()
+        self._management.stop()
+        if self._reboot is not None:
+            self._device.runtime.wheel.disarm(self._reboot)
 
 
 def _verdict(state: State, outcome: Outcome | None) -> str:

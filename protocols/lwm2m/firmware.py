@@ -17,7 +17,7 @@ from protocols.coap.message import Message, response
 from protocols.coap.numbers import Code, OptionNumber, code_text
 from protocols.coap.options import Block, Options, encode_uint
 from protocols.coap.uri import CoapUri, parse_uri
-from protocols.lwm2m.codecs import CodecError
+from protocols.lwm2m.codecs import CodecError, UnsupportedFormat
 from protocols.lwm2m.firmware_tables import PUSH_ENDED, Action, Operation, answer
 from protocols.lwm2m.package_stream import PackageStream, stream_for
 
@@ -29,8 +29,11 @@ __all__ = ["SCHEMES", "FirmwareObject"]
 # Resource 5/0/8 says the same: CoAP only, until DTLS, HTTP and TCP are there.
 SCHEMES = ("coap",)
 
-# RFC 7959 section 2.4: block-wise state may be dropped after EXCHANGE_LIFETIME.
-_NUL = b"\0"
+# What resets the object when it is written as the package (core appendix E.6); an empty one is
+# what some servers send for it.
+_RESETS = (b"\0", b"")
+# The longest wrapping of a NUL byte is its base64 text, four bytes like the CBOR and TLV of it.
+_LONGEST_RESET = 8
 
 
 class FirmwareObject:
@@ -44,6 +47,7 @@ class FirmwareObject:
         "_stream",
         "_timer",
         "_transfer",
+        "_untouched",
     )
 
     def __init__(self, device: Device, endpoint: CoapEndpoint) -> None:
@@ -54,6 +58,7 @@ class FirmwareObject:
         self._stream: PackageStream | None = None
         self._timer: Timer | None = None
         self._transfer: Transfer | None = None
+        self._untouched = False  # a resumed download that has not got a block yet
 
     def start(self) -> None:
         """Go on with a download that a reboot interrupted."""
@@ -76,8 +81,7 @@ class FirmwareObject:
         data = request.payload
         if block is None or (block.number == 0 and not block.more):
             operation = Operation.PACKAGE_WHOLE
-            if data == _NUL or not data:
-                # The specification's reset; an empty Package is what some servers send for it.
+            if _is_reset(request):
                 operation = Operation.PACKAGE_NUL
         elif block.number == 0:
             operation = Operation.PACKAGE_FIRST
@@ -88,7 +92,7 @@ class FirmwareObject:
                     return _echo(Code.CONTINUE, block)  # the same block again under a new id
                 return _echo(Code.REQUEST_ENTITY_INCOMPLETE, block)
             operation = Operation.PACKAGE_NEXT if block.more else Operation.PACKAGE_LAST
-            if self._replied:
+            if engine.state is State.DOWNLOADING:
                 self._device.runtime.metrics.block.record(now - self._replied)
         if block is not None and block.more and len(data) != block.size:
             return _echo(Code.BAD_REQUEST, block)
@@ -103,6 +107,8 @@ class FirmwareObject:
                 code = self._finish(data, code)
             elif action is not Action.NOTHING:
                 code = self._begin_push(request, action, code)
+        except UnsupportedFormat:
+            raise
         except CodecError:
             engine.fail(Outcome.UNSUPPORTED_PACKAGE, "the package's wrapping is wrong")
             code = self._ended()
@@ -124,12 +130,12 @@ class FirmwareObject:
         if action is Action.RESET:
             self.reset()
             return code
-        if self._transfer is not None:
-            self._transfer.cancel()
-            self._transfer = None
         options = request.options
         # An unsupported wrapping is refused before anything changes: UnsupportedFormat rises.
         stream = stream_for(options.content_format)
+        if self._transfer is not None:
+            self._transfer.cancel()
+            self._transfer = None
         self._stream = stream
         size = options.size1 if stream is None else None
         if action is Action.WHOLE:
@@ -253,11 +259,16 @@ class FirmwareObject:
         device = self._device
         try:
             host, port = device.runtime.network.resolve(uri.host, uri.port)
-        except OSError as error:
+        except (OSError, ValueError) as error:
+            # ValueError: a name that cannot even be asked for, such as one with an empty label.
             device.engine.fail(Outcome.BAD_URI, f"{uri.host}: {error}")
             return
         engine = device.engine
+        if engine.total_size is not None and 0 < engine.total_size <= engine.offset:
+            engine.complete()  # the reboot came after the last byte and before the verification
+            return
         self._replied = device.runtime.clock.now()
+        self._untouched = engine.offset > 0
         self._transfer = self._endpoint.transfer(
             self._endpoint.peer(host, port),
             Message(Code.GET, b"", uri.options()),
@@ -276,6 +287,7 @@ class FirmwareObject:
 
     def _take_block(self, offset: int, data: bytes, total: int | None, etag: bytes) -> bool:
         engine = self._device.engine
+        self._untouched = False
         if offset == 0:
             if engine.offset or engine.etag:
                 # Another representation (RFC 7959 section 2.4): its first byte again.
@@ -301,10 +313,29 @@ class FirmwareObject:
             engine.fail(Outcome.CONNECTION_LOST, str(result))
         elif result.code == Code.CONTENT:
             engine.complete()
+        elif result.code < 160 and self._untouched:
+            # We asked for a block in the middle, and what the server has now may be shorter.
+            if engine.begin(uri=engine.uri):
+                self._arm(0.0)
         elif result.code < 160:
             engine.fail(Outcome.BAD_URI, code_text(result.code))
         else:
             engine.fail(Outcome.CONNECTION_LOST, code_text(result.code))
+
+
+def _is_reset(request: Message) -> bool:
+    data = request.payload
+    if len(data) > _LONGEST_RESET:
+        return False
+    stream = stream_for(request.options.content_format)
+    if stream is None:
+        return data in _RESETS
+    try:
+        content = stream.feed(data)
+        stream.finish()
+    except CodecError:
+        return not data
+    return content in _RESETS
 
 
 def _echo(code: Code, block: Block) -> Message:

@@ -16,7 +16,6 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping
 from typing import TYPE_CHECKING
 
-from agent.runtime.wheel import Timer
 from protocols.coap.blockwise import BodyAssembler
 from protocols.coap.endpoint import CoapEndpoint
 from protocols.coap.message import Message, response
@@ -61,7 +60,6 @@ class Management:
         "_executables",
         "_firmware",
         "_learned",
-        "_reboot",
         "_written",
         "objects",
         "observers",
@@ -88,14 +86,11 @@ class Management:
         self._learned = learned
         self._attributes = AttributeStore()
         self._assembler: BodyAssembler | None = None
-        self._reboot: Timer | None = None
         self.objects = objects
         self.observers = Observers(device, endpoint, objects, self._attributes, self.read, learned)
 
     def stop(self) -> None:
         self.observers.stop()
-        if self._reboot is not None:
-            self._device.runtime.wheel.disarm(self._reboot)
 
     # -- the request ----------------------------------------------------------------------------
 
@@ -135,7 +130,9 @@ class Management:
         if options.observe == 0:
             return self.observers.register(peer, request.token, path, options.accept)
         self.observers.cancel(peer, request.token, path)
-        return self.read(path, options.accept)
+        answer = self.read(path, options.accept)
+        self._learned(path)
+        return answer
 
     # -- Read and Discover ----------------------------------------------------------------------
 
@@ -223,20 +220,15 @@ class Management:
         return self._write(peer, path, request, replace=True)
 
     def _write_attributes(self, path: Path, queries: tuple[str, ...]) -> None:
-        definition = self.objects.definition(path[0])
-        if len(path) >= 2 and path[1] not in self.objects.instances(definition.id):
+        self.objects.definition(path[0])
+        if len(path) >= 2 and path[1] not in self.objects.instances(path[0]):
             raise OperationRefused(Code.NOT_FOUND, f"no instance {format_path(path)}")
         kind = self.objects.resource(path).type if len(path) >= 3 else None
         self._attributes.write(path, queries, kind)
         self.observers.attributes_changed(path)
 
     def _write(self, peer: Peer, path: Path, request: Message, *, replace: bool) -> Message:
-        if len(path) >= 3:
-            resource = self.objects.resource(path)
-            if not resource.writable:
-                raise OperationRefused(Code.METHOD_NOT_ALLOWED, f"{format_path(path)} has no Write")
-        elif path[1] not in self.objects.instances(path[0]):
-            raise OperationRefused(Code.NOT_FOUND, f"no instance {format_path(path)}")
+        self.objects.check_target(path)
         body = self._body(peer, request)
         if isinstance(body, Message):
             return body
@@ -253,8 +245,7 @@ class Management:
             self.objects.replace(path, records)
         else:
             self.objects.store(records)
-        for record in records:
-            self._written(record.path)
+        self._written(path)
         self.observers.changed(path)
         return response(Code.CHANGED, options)
 
@@ -340,6 +331,8 @@ class Management:
         return response(Code.CREATED, make_options(location=(str(path[0]), str(created))))
 
     def _delete(self, path: Path) -> Message:
+        if path:
+            self.objects.definition(path[0])
         if len(path) != 2:
             raise OperationRefused(Code.METHOD_NOT_ALLOWED, "Delete takes an instance")
         self.objects.delete(path)

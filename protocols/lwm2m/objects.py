@@ -12,12 +12,13 @@ from typing import TYPE_CHECKING, cast
 
 import cbor2
 
+from agent.errors import StoreError
 from protocols.coap.numbers import Code
 from protocols.lwm2m.errors import OperationRefused
 from protocols.lwm2m.firmware_tables import report
 from protocols.lwm2m.model import OBJECTS, ObjectDef, ResourceDef
 from protocols.lwm2m.paths import Path, format_path
-from protocols.lwm2m.records import Record, Value
+from protocols.lwm2m.records import ObjectLink, Record, Value
 
 if TYPE_CHECKING:
     from agent.device import Device
@@ -32,6 +33,8 @@ SHORT_SERVER_ID = 123
 _NAMESPACE, _KEY = "lwm2m", "written"
 MAX_INSTANCES = 8  # of the Server object; a server must not fill the flash with accounts
 MAX_TEXT = 255  # of a written string: it has to fit nvm beside everything else
+# Of all that servers wrote, in nvm: the records of the update engine must always find room.
+MAX_WRITTEN = 1536
 
 # Resources of a fresh Server instance, beside its id and the lifetime of the device's own account.
 SERVER_DEFAULTS: dict[int, Value] = {1: 86_400, 6: True, 7: "U"}
@@ -40,6 +43,19 @@ SERVER_DEFAULTS: dict[int, Value] = {1: 86_400, 6: True, 7: "U"}
 def _version(device: Device) -> str:
     running = device.running
     return str(running.version) if running is not None else ""
+
+
+def _packed(value: Value) -> object:
+    # An object link is the only value that CBOR does not know, and no other value is a list.
+    return [value.object_id, value.instance_id] if isinstance(value, ObjectLink) else value
+
+
+def _unpacked(value: object) -> Value:
+    if isinstance(value, list):
+        return ObjectLink(*value)
+    if isinstance(value, int | float | str | bytes):
+        return value
+    raise ValueError(f"{value!r} is no value of a resource")
 
 
 # What every virtual device says of itself. Power and radio are plausible constants: no rule of an
@@ -100,7 +116,7 @@ class Objects:
         if stored is not None:
             try:
                 pairs = cbor2.loads(stored)
-                self._written = {tuple(path): value for path, value in pairs}
+                self._written = {tuple(path): _unpacked(value) for path, value in pairs}
             except (cbor2.CBORDecodeError, TypeError, ValueError):
                 # Foreign or damaged: a torn record fails its checksum in nvm and is not seen here.
                 self._written = None
@@ -220,6 +236,21 @@ class Objects:
 
     # -- changes --------------------------------------------------------------------------------
 
+    def check_target(self, path: Path) -> None:
+        """Raise 4.01, 4.04 or 4.05 when nothing can be written at an instance or below.
+
+        A resource that was never written is no obstacle: 1/0/2 comes to be by its first Write.
+        """
+        definition = self.definition(path[0])
+        if path[1] not in self.instances(path[0]):
+            raise OperationRefused(Code.NOT_FOUND, f"no instance {format_path(path[:2])}")
+        if len(path) > 2:
+            resource = definition.resources.get(path[2])
+            if resource is None or not (resource.writable or self._present(*path[:3])):
+                raise OperationRefused(Code.NOT_FOUND, f"no resource {format_path(path[:3])}")
+            if not resource.writable:
+                raise OperationRefused(Code.METHOD_NOT_ALLOWED, f"{format_path(path)} has no Write")
+
     def check_write(self, record: Record) -> None:
         """Raise 4.00 for a value that the resource cannot take."""
         path, value = record.path, record.value
@@ -281,9 +312,11 @@ class Objects:
         self._save({key: value for key, value in (self._written or {}).items() if key[:2] != path})
 
     def _save(self, written: dict[Path, Value]) -> None:
-        content = cbor2.dumps([[list(path), value] for path, value in written.items()])
+        content = cbor2.dumps([[list(path), _packed(value)] for path, value in written.items()])
+        if len(content) > MAX_WRITTEN:
+            raise OperationRefused(Code.INTERNAL_SERVER_ERROR, "no room to keep what was written")
         try:
             self._device.nvm.set(_NAMESPACE, _KEY, content)
-        except ValueError as error:
+        except StoreError as error:
             raise OperationRefused(Code.INTERNAL_SERVER_ERROR, f"no room: {error}") from None
         self._written = written

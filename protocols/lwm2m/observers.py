@@ -16,6 +16,7 @@ from protocols.coap.numbers import Code, OptionNumber
 from protocols.coap.observe import Observation
 from protocols.coap.options import Options, encode_uint
 from protocols.coap.peer import Peer
+from protocols.coap.request_layer import slice_body
 from protocols.lwm2m.attributes import AttributeStore
 from protocols.lwm2m.errors import OperationRefused
 from protocols.lwm2m.objects import Objects
@@ -132,7 +133,7 @@ class Observers:
 
     def changed(self, path: Path) -> None:
         """Something at, under or above ``path`` changed."""
-        for observed in self._observed:
+        for observed in list(self._observed):
             if is_under(observed.path, path) or is_under(path, observed.path):
                 self._look_at(observed)
         self._arm()
@@ -162,17 +163,23 @@ class Observers:
         try:
             answer = self._read(observed.path, observed.accept)
         except OperationRefused as refused:
-            answer = Message(refused.code)
+            # RFC 7641 section 4.2: what cannot be read any more is said once, and that was it.
+            observed.observation.publish(Message(refused.code))
+            self._observed.remove(observed)
+            return
         now = self._device.runtime.clock.now()
         value = self._value(observed.path, answer)
         if observed.state.due(now, value):
             observed.state.sent(now, value)
-            observed.observation.publish(answer)
+            # What does not fit one datagram is its first block; the observer fetches the rest.
+            peer = observed.observation.peer
+            observed.observation.publish(slice_body(peer, Message(Code.GET), answer))
 
     def _acknowledged(self, observation: Observation) -> None:
         for observed in self._observed:
             if observed.observation is observation:
-                self._learned(observed.path)
+                # It came from the network, and may write to the flash.
+                self._device.run(self._learned, observed.path)
                 return
 
     def _ended(self, observation: Observation) -> None:

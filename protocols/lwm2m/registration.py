@@ -21,10 +21,11 @@ from __future__ import annotations
 import enum
 from collections.abc import Callable
 from dataclasses import dataclass
-from functools import lru_cache
+from functools import lru_cache, partial
 from typing import TYPE_CHECKING
 
 from agent.runtime.wheel import Timer
+from protocols.coap.blockwise import Transfer
 from protocols.coap.endpoint import CoapEndpoint
 from protocols.coap.errors import RequestFailed
 from protocols.coap.message import Message
@@ -57,7 +58,7 @@ TRANSITIONS: dict[RegistrationState, dict[str, RegistrationState]] = {
         "registered": _S.REGISTERED,
         "refused": _S.UNREGISTERED,
         "no answer": _S.UNREGISTERED,
-        "deregister": _S.DEREGISTERING,
+        "given up": _S.UNREGISTERED,
     },
     _S.REGISTERED: {"update": _S.UPDATING, "deregister": _S.DEREGISTERING},
     _S.UPDATING: {
@@ -98,6 +99,18 @@ def object_links(server_instances: tuple[int, ...]) -> bytes:
     return link.encode(links)
 
 
+class _Wanted:
+    """What the server asked the registration to do, and what is not done yet."""
+
+    __slots__ = ("away", "lifetime", "objects", "update")
+
+    def __init__(self) -> None:
+        self.away: float | None = None
+        self.lifetime = False
+        self.objects = False
+        self.update = False
+
+
 class Registration:
     """The registration of one client with its server."""
 
@@ -109,9 +122,11 @@ class Registration:
         "_pause",
         "_queue_mode",
         "_sent",
+        "_soon",
         "_timer",
+        "_transfer",
         "_tuning",
-        "_update_wanted",
+        "_wanted",
         "instances",
         "lifetime",
         "location",
@@ -139,7 +154,10 @@ class Registration:
         self._sent = 0.0
         self._timer = Timer(self._timer_fired)
         self._tuning = tuning
-        self._update_wanted: bool | None = None
+        # What a server asked for and what follows in a later turn, after its answer has left.
+        self._soon = Timer(self._soon_fired)
+        self._transfer: Transfer | None = None
+        self._wanted = _Wanted()
         self.instances: tuple[int, ...] = (0,)
         self.lifetime = lifetime
         self.location: tuple[str, ...] = ()
@@ -155,22 +173,31 @@ class Registration:
 
     def register(self) -> None:
         self._move("register")
+        self._wanted = _Wanted()  # whatever an Update would have told, this tells
         self._sent = self._now()
         queries = [f"ep={self._device.name}", f"lt={self.lifetime}", "lwm2m=1.1", "b=U"]
         if self._queue_mode:
             queries.append("Q")
         options = make_options(path=("rd",), queries=queries, content_format=ContentFormat.LINK)
         message = Message(Code.POST, b"", options, object_links(self.instances))
-        self._endpoint.transfer(self.peer, message, self._registered)
+        self._transfer = self._endpoint.transfer(self.peer, message, self._registered)
 
-    def update(self, *, objects: bool = False, lifetime: bool = False) -> None:
+    def update_soon(self, *, objects: bool = False, lifetime: bool = False) -> None:
+        """Send an Update in a later turn: the answer to what asked for it leaves first."""
+        wanted = self._wanted
+        wanted.update = True
+        wanted.objects |= objects
+        wanted.lifetime |= lifetime
+        self._device.runtime.wheel.arm(self._soon, self._now())
+
+    def disable_soon(self, seconds: float) -> None:
+        """Resource 1/x/4: deregister in a later turn, and register again ``seconds`` after it."""
+        self._wanted.away = seconds
+        self._device.runtime.wheel.arm(self._soon, self._now())
+
+    def _update(self, *, objects: bool = False, lifetime: bool = False) -> None:
         """Tell the server that we are alive, and what changed."""
-        if self.state is not RegistrationState.REGISTERED:
-            # One at a time: what is asked for meanwhile follows when the running one is answered.
-            self._update_wanted = bool(self._update_wanted) or objects or lifetime
-            return
         self._move("update")
-        self._sent = self._now()
         queries = [f"lt={self.lifetime}"] if lifetime else []
         options = make_options(
             path=self.location,
@@ -178,13 +205,20 @@ class Registration:
             content_format=ContentFormat.LINK if objects else None,
         )
         payload = object_links(self.instances) if objects else b""
-        self._endpoint.transfer(self.peer, Message(Code.POST, b"", options, payload), self._updated)
+        message = Message(Code.POST, b"", options, payload)
+        self._transfer = self._endpoint.transfer(self.peer, message, self._updated)
 
     def deregister(self, on_done: Callable[[], None]) -> None:
-        """Say goodbye; ``on_done`` is called once, when it is answered or given up."""
-        self._device.runtime.wheel.disarm(self._timer)
+        """Say goodbye; ``on_done`` is called once, when it is answered or given up.
+
+        A Register that is under way is dropped: whether the server has us cannot be known then,
+        and there is no location to take back.
+        """
+        self.stop()
         location = self.location
         if not self.registered:
+            if self.state is RegistrationState.REGISTERING:
+                self._move("given up")
             on_done()
             return
         self._move("deregister")
@@ -199,7 +233,13 @@ class Registration:
 
     def stop(self) -> None:
         """Fall silent at once."""
-        self._device.runtime.wheel.disarm(self._timer)
+        wheel = self._device.runtime.wheel
+        wheel.disarm(self._timer)
+        wheel.disarm(self._soon)
+        self._wanted = _Wanted()
+        if self._transfer is not None:
+            self._transfer.cancel()
+            self._transfer = None
 
     # -- answers --------------------------------------------------------------------------------
 
@@ -218,7 +258,7 @@ class Registration:
             self._move("registered")
             self._arm_update(now)
             self._device.run(self._on_registered)
-            self._wanted_update()
+            self._soon_fired(now)
 
     def _updated(self, result: Message | RequestFailed) -> None:
         if self.state is not RegistrationState.UPDATING:
@@ -233,7 +273,7 @@ class Registration:
         else:
             self._move("updated")
             self._arm_update(self._now())
-            self._wanted_update()
+            self._soon_fired(self._now())
 
     def _deregistered(self, result: Message | RequestFailed) -> None:
         if self.state is not RegistrationState.DEREGISTERING:
@@ -242,11 +282,6 @@ class Registration:
         done, self._on_done = self._on_done, None
         if done is not None:
             done()
-
-    def _wanted_update(self) -> None:
-        wanted, self._update_wanted = self._update_wanted, None
-        if wanted is not None:
-            self.update(objects=wanted, lifetime=wanted)
 
     # -- time -----------------------------------------------------------------------------------
 
@@ -263,15 +298,24 @@ class Registration:
         self._pause = min(2 * self._pause, self._tuning.longest_pause)
         self._device.runtime.wheel.arm(self._timer, self._now() + pause)
 
-    def pause(self, seconds: float) -> None:
-        """Stay away for so long, then register again (resource 1/x/4, Disable)."""
+    def _stay_away(self, seconds: float) -> None:
         self._device.runtime.wheel.arm(self._timer, self._now() + seconds)
 
     def _timer_fired(self, now: float) -> None:
         if self.state is RegistrationState.UNREGISTERED:
             self.register()
         elif self.state is RegistrationState.REGISTERED:
-            self.update()
+            self._update()
+
+    def _soon_fired(self, now: float) -> None:
+        # One request at a time: what is asked for meanwhile follows when that one is answered.
+        if self.state is not RegistrationState.REGISTERED:
+            return
+        wanted, self._wanted = self._wanted, _Wanted()
+        if wanted.away is not None:
+            self.deregister(partial(self._stay_away, wanted.away))
+        elif wanted.update:
+            self._update(objects=wanted.objects, lifetime=wanted.lifetime)
 
     def _move(self, cause: str, detail: str = "") -> None:
         """The only way to another state."""

@@ -78,6 +78,9 @@ class DeviceTiming:
 
     boot_seconds = 2.0
     """Reset to application, a Cortex-M with a small RTOS and a network stack."""
+    boot_spread = 1.0
+    """Boots differ by so much of `boot_seconds` (half below, half above): no two boards are alike,
+    and a fleet that was told to install in one second must not come back in one millisecond."""
     reboot_delay = 1.0
     """Between the request for a reboot and the reset: the answer to an Execute must leave first."""
     watchdog_seconds = 8.0
@@ -221,7 +224,9 @@ class Device:
         client, self.client = self.client, None
         if client is not None:
             client.power_lost()
-        self._arm(self.timing.boot_seconds)
+        timing = self.timing
+        spread = timing.boot_spread / 2
+        self._arm(timing.boot_seconds * self.random.uniform(1 - spread, 1 + spread))
 
     # --- what a protocol client does with a device
 

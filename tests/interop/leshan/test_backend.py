@@ -8,6 +8,7 @@ from collections.abc import AsyncIterator, Callable
 
 import pytest
 
+from agent.runtime.network import Address
 from agent.runtime.runtime import Runtime
 from protocols.coap import Code, Message, RequestFailed, make_options
 from tests.interop.leshan.server import Json, build, running_client
@@ -44,9 +45,9 @@ async def test_it_registers_and_is_updated_by_a_campaign(backend: Backend) -> No
     host, port = backend.coap_address
     with running_client(f"coap://{host}:{port}", NAME, "--firmware", "true") as client:
         await line(client, "registered")
-        await until(lambda: NAME in backend.face.identities())
+        await until(lambda: NAME in backend.lwm2m.identities())
         # Read at its registration.
-        await until(lambda: getattr(backend.face.believed(NAME), "version", "") == "1.0.0")
+        await until(lambda: getattr(backend.seen(NAME), "version", "") == "1.0.0")
         package = await backend.add_package(PACKAGE, name="foreign-7", version="7.1.0")
         await backend.create_campaign([NAME], package)
         arrived = await line(client, "package")
@@ -56,7 +57,7 @@ async def test_it_registers_and_is_updated_by_a_campaign(backend: Backend) -> No
         belief = backend.belief(NAME)
         assert (belief.verdict, belief.version) == ("updated", "7.1.0"), belief
         # It was told so by the device: the State and Result that were observed, the version read.
-        said = backend.face.believed(NAME)
+        said = backend.seen(NAME)
         assert said is not None
         assert (said.state, said.result, said.version) == ("0", "1", "7.1.0")
 
@@ -71,23 +72,26 @@ async def test_a_package_that_it_refuses_is_a_failed_update(backend: Backend) ->
             await backend.finished.wait()
         belief = backend.belief(NAME)
         assert belief.verdict == "failed", belief
-        assert backend.face.believed(NAME) is not None
+        assert backend.seen(NAME) is not None
 
 
 async def test_it_leaves_and_is_forgotten(backend: Backend) -> None:
     host, port = backend.coap_address
+    endpoint = backend.lwm2m.endpoint
+    addresses: list[Address] = []
+    endpoint.trace = lambda way, address, *_: addresses.append(address)
     with running_client(f"coap://{host}:{port}", NAME) as client:
         await line(client, "registered")
-        await until(lambda: NAME in backend.face.identities())
-        session = backend.face._sessions[NAME]
+        await until(lambda: NAME in backend.lwm2m.identities())
+        endpoint.trace = None
+        peer = endpoint.peer(*addresses[0])
         # Its values and its clock, as our server's side of CoAP sees them.
         seen: asyncio.Queue[Message | RequestFailed] = asyncio.Queue()
-        endpoint = backend.face.endpoint
         read = Message(Code.GET, options=make_options(path=(3, 0, 0), accept=0))
-        answer = await endpoint.ask(session.peer, read)
+        answer = await endpoint.ask(peer, read)
         assert (answer.code, answer.payload) == (Code.CONTENT, b"Leshan")
         clock = Message(Code.GET, options=make_options(path=(3, 0, 13), accept=112))
-        handle = endpoint.observe(session.peer, clock, seen.put_nowait)
+        handle = endpoint.observe(peer, clock, seen.put_nowait)
         async with asyncio.timeout(PATIENCE):
             for _ in range(3):
                 notification = await seen.get()
@@ -95,4 +99,4 @@ async def test_it_leaves_and_is_forgotten(backend: Backend) -> None:
                 assert notification.options.content_format == 112
         handle.cancel()
         await asyncio.to_thread(client.stop)
-        await until(lambda: NAME not in backend.face.identities())
+        await until(lambda: NAME not in backend.lwm2m.identities())

@@ -11,6 +11,7 @@ from __future__ import annotations
 
 import asyncio
 import datetime
+import math
 import time
 from collections.abc import Callable, Coroutine
 from concurrent.futures import Executor
@@ -146,7 +147,7 @@ class _JumpingSelector:
                 "virtual time stands still: every coroutine waits and no timer is armed"
             )
         if timeout > 0:
-            self._virtual_loop.virtual_now += timeout
+            self._virtual_loop.jump(timeout)
         return []
 
 
@@ -159,11 +160,18 @@ class VirtualLoop(asyncio.SelectorEventLoop):
     def __init__(self) -> None:
         super().__init__()
         self.virtual_now = 0.0
-        self._clock_resolution = 1e-9
+        self._clock_resolution = math.ulp(0.0)
         self._selector = _JumpingSelector(self._selector, self)  # type: ignore[has-type]
 
     def time(self) -> float:
         return self.virtual_now
+
+    def jump(self, seconds: float) -> None:
+        """Let time pass."""
+        self.virtual_now += seconds
+        # asyncio runs what is due before time() + resolution. A fixed resolution vanishes in the
+        # sum after some months (1 ns beside 2**23 s), and then nothing would be due ever again.
+        self._clock_resolution = math.ulp(self.virtual_now)
 
     def run_in_executor(
         self, executor: Executor | None, func: Callable[[*Ts], T], *args: *Ts

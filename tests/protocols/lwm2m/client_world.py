@@ -1,4 +1,4 @@
-"""A real client on a real device, and a scripted server, on an in-memory network in virtual time."""
+"""A real client on a real device, and a scripted server, in memory and in virtual time."""
 
 from __future__ import annotations
 

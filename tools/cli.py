@@ -377,17 +377,23 @@ def _explain(error: Exception) -> tuple[int, str]:
     """Exit code and sentence of whatever a command raised."""
     from agent.errors import UnknownName
     from firmware_images import ImageRefused, UnusableInput
+    from protocols.coap.errors import CoapUriError
+    from tools.backend.errors import BackendError
     from tools.fleet.limits import TooFewDescriptors
 
     if isinstance(error, SpecError):
         flag = _FLAGS.get(error.field, "--" + error.field.replace("_", "-"))
         return BAD_INPUT, f"{flag}: {error.problem}"
+    if isinstance(error, CoapUriError):
+        return BAD_INPUT, f"--server: {error}"
     if isinstance(error, typer.exceptions.TyperException):
         return BAD_INPUT, error.format_message()
     if isinstance(error, OSError):
         name = f"{error.filename}: " if error.filename else ""
         return BAD_INPUT, f"{name}{error.strerror or error}"
-    if isinstance(error, ImageRefused | UnusableInput | UnknownName | TooFewDescriptors):
+    if isinstance(
+        error, ImageRefused | UnusableInput | UnknownName | TooFewDescriptors | BackendError
+    ):
         return BAD_INPUT, str(error)
     hint = "(a fault of fotilla itself; FOTILLA_TRACEBACK=1 shows where)"
     return INVALID_RUN, f"{type(error).__name__}: {error} {hint}"

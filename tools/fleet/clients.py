@@ -11,15 +11,13 @@ from typing import Protocol
 import protocols
 from agent.errors import UnknownName
 from agent.protocol import ClientFactory, ProtocolClient, protocol_clients
-from agent.runtime.network import Address
 from tools.fleet.audit import Belief, BeliefVerdict
-from tools.fleet.spec import FleetSpec
 
 Told = Callable[[str, BeliefVerdict, str, str | None], None]
 """(device, verdict, detail, version): what the server just learned over the wire."""
 
-Trace = Callable[[str, Address, int, int, object], None]
-"""Every message of a device, as the protocol's own objects."""
+Trace = Callable[..., None]
+"""Called with every message of a device, in the protocol's own terms."""
 
 
 class FleetClient(ProtocolClient, Protocol):
@@ -50,17 +48,18 @@ def client_class(name: str) -> ClientFactory:
 
 
 def client_factory(
-    spec: FleetSpec, *, told: Told | None = None, trace: Trace | None = None
+    protocol: str,
+    *,
+    server: str,
+    lifetime: int,
+    bind: str | None,
+    told: Told,
+    trace: Trace | None = None,
 ) -> ClientFactory:
     """The one factory that all devices of a shard share."""
-    make: Callable[..., ProtocolClient] = client_class(spec.protocol)
+    make: Callable[..., ProtocolClient] = client_class(protocol)
     return functools.partial(
-        make,
-        server=spec.server,
-        lifetime=spec.lifetime,
-        bind=spec.bind,
-        trace=trace,
-        told=told,
+        make, server=server, lifetime=lifetime, bind=bind, trace=trace, told=told
     )
 
 

@@ -9,7 +9,6 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import json
-import signal
 import sys
 import time
 from collections.abc import AsyncIterator, Iterator
@@ -34,6 +33,7 @@ from tools.fleet.report import write_report
 from tools.fleet.result import RunResult, exit_code, json_object
 from tools.fleet.server_address import address_towards, resolve_server
 from tools.fleet.shard import Shard, open_shard
+from tools.fleet.signals import stop_signals
 from tools.fleet.spec import FleetSpec
 from tools.fleet.summary import print_summary
 from tools.options import DemoOptions
@@ -184,29 +184,6 @@ def _served_image(runtime: Runtime, spec: FleetSpec, progress: Progress) -> Iter
         yield
     finally:
         server.close()
-
-
-@contextlib.contextmanager
-def stop_signals() -> Iterator[asyncio.Event]:
-    """An event that Ctrl-C or SIGTERM sets. Once: a second one acts as if nobody listened."""
-    loop = asyncio.get_running_loop()
-    stop = asyncio.Event()
-    numbers = (signal.SIGINT, signal.SIGTERM)
-
-    def release() -> None:
-        for number in numbers:
-            loop.remove_signal_handler(number)
-
-    def asked() -> None:
-        stop.set()
-        release()
-
-    for number in numbers:
-        loop.add_signal_handler(number, asked)
-    try:
-        yield stop
-    finally:
-        release()
 
 
 def _finish(result: RunResult, spec: FleetSpec, *, as_json: bool) -> int:

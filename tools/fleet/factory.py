@@ -66,14 +66,19 @@ def equip(spec: FleetSpec) -> FleetSpec:
     if spec.running is not None:
         return spec
     key = derived_key(_key_type(spec), spec.seed, "factory")
-    image = build_image(
-        payload(FACTORY_PAYLOAD, spec.seed, 0),
+    image = factory_image(key, spec.seed, spec.slot_size)
+    return replace(spec, running=image, keys=(*spec.keys, key.public.to_pem()))
+
+
+def factory_image(key: SigningKey, seed: int, slot_size: int) -> bytes:
+    """What a device runs that nobody gave an image for."""
+    return build_image(
+        payload(FACTORY_PAYLOAD, seed, 0),
         version=FACTORY_VERSION,
         key=key,
         security_counter=0,
-        capacity=capacity(spec.slot_size),
+        capacity=capacity(slot_size),
     )
-    return replace(spec, running=image, keys=(*spec.keys, key.public.to_pem()))
 
 
 def _key_type(spec: FleetSpec) -> KeyType:

@@ -127,7 +127,13 @@ class Shard:
         self.note = ""
         """What the run is waiting for, for who watches it."""
         self._book = BeliefBook()
-        self._factory = client_factory(self.spec, told=self._book.told)
+        self._factory = client_factory(
+            spec.protocol,
+            server=spec.server,
+            lifetime=spec.lifetime,
+            bind=spec.bind,
+            told=self._book.told,
+        )
         self._trusted = TrustedKeys.from_pem(*self.spec.keys)
         self._faults: FaultSpec | None = fault_spec(spec.faults) if spec.faults else None
         self._timeline = Timeline(STATES)

@@ -26,7 +26,6 @@ the wheel that is handed in. What the caller starts takes its time from the ``no
 
 from __future__ import annotations
 
-from collections import deque
 from collections.abc import Callable
 from typing import Protocol
 from weakref import WeakValueDictionary
@@ -124,7 +123,7 @@ class UdpPeer(Peer):
         self.recent: dict[int, bytes | None] | None = None
         self.kept: dict[int, tuple[float, bytes | None]] | None = None
         self.outgoing: list[_Outgoing] = []
-        self.backlog: deque[_Outgoing] | None = None
+        self.backlog: list[_Outgoing] | None = None  # seldom used, and an empty deque is 760 bytes
         self.timer: Timer | None = None
 
     def next_mid(self) -> int:
@@ -486,7 +485,7 @@ class MessageLayer:
         outgoing = _Outgoing(mid, data, context)
         if len(peer.outgoing) >= self._tuning.nstart:
             if peer.backlog is None:
-                peer.backlog = deque()
+                peer.backlog = []
             peer.backlog.append(outgoing)
         else:
             self._launch(peer, outgoing, self._now())
@@ -495,7 +494,7 @@ class MessageLayer:
     def withdraw(self, peer: UdpPeer, context: Context) -> None:
         """Stop retransmitting for ``context``: nobody waits for it any more."""
         if peer.backlog:
-            peer.backlog = deque(item for item in peer.backlog if item.context is not context)
+            peer.backlog = [item for item in peer.backlog if item.context is not context]
         for outgoing in peer.outgoing:
             if outgoing.context is context:
                 peer.outgoing.remove(outgoing)
@@ -521,7 +520,10 @@ class MessageLayer:
 
     def _launch_waiting(self, peer: UdpPeer, now: float) -> None:
         if peer.backlog and len(peer.outgoing) < self._tuning.nstart:
-            self._launch(peer, peer.backlog.popleft(), now)
+            waiting = peer.backlog.pop(0)
+            if not peer.backlog:
+                peer.backlog = None
+            self._launch(peer, waiting, now)
         elif not peer.outgoing and peer.timer is not None:
             self.wheel.disarm(peer.timer)
 

@@ -16,7 +16,7 @@ from protocols.coap.numbers import OptionNumber
 __all__ = ["NO_OPTIONS", "Block", "Options", "decode_uint", "encode_uint", "make_options"]
 
 # The cache is emptied when full: a peer that sends random options costs CPU, never memory.
-CACHE_LIMIT = 8192
+CACHE_LIMIT = 2048
 # Longer option strings are not worth keeping (a peer's 64 KiB of options stays nobody's memory).
 CACHE_KEY_LIMIT = 256
 
@@ -182,6 +182,12 @@ class Options:
             return False  # known, but we are no proxy
         return True
 
+    @property
+    def shareable(self) -> bool:
+        """Whether other messages will say the same. Queries and locations name one device, and so
+        does what is long."""
+        return not (self.queries or self.location) and len(self.raw) <= CACHE_KEY_LIMIT
+
     def values(self, number: int) -> list[bytes]:
         """All values of one option, in order."""
         return [value for option, value in self.pairs if option == number]
@@ -199,9 +205,9 @@ class Options:
                         f"option {number} takes {low} to {high} bytes, not {len(value)}"
                     )
             options = cls(ordered, _encode(ordered))
-            if len(_by_pairs) >= CACHE_LIMIT:
-                _by_pairs.clear()
-            if len(options.raw) <= CACHE_KEY_LIMIT:
+            if options.shareable:
+                if len(_by_pairs) >= CACHE_LIMIT:
+                    _by_pairs.clear()
                 _by_pairs[ordered] = options
         return options
 
@@ -296,7 +302,7 @@ def _parse_fresh(data: bytes, start: int) -> tuple[Options, int]:
         raise CoapFormatError(f"option number {number} is beyond 65535")
     raw = data[start:at]
     options = Options(tuple(pairs), raw)
-    if len(raw) <= CACHE_KEY_LIMIT and 0xFF not in raw:
+    if options.shareable and 0xFF not in raw:
         if len(_by_bytes) >= CACHE_LIMIT:
             _by_bytes.clear()
         _by_bytes[raw] = options

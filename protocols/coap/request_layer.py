@@ -200,9 +200,14 @@ class RequestLayer:
 
     def forget(self, handle: RequestHandle) -> None:
         if self._waiting.get(handle.token) is handle:
-            del self._waiting[handle.token]
+            self._remove(handle)
             handle.disarm()
             self.lower.withdraw(handle.peer, handle)
+
+    def _remove(self, handle: RequestHandle) -> None:
+        del self._waiting[handle.token]
+        if not self._waiting:
+            self._waiting = {}  # an emptied dictionary keeps the memory of its entries
 
     def fail_all(self, error: RequestFailed) -> None:
         """End every request of ours with ``error`` (the endpoint closes)."""
@@ -239,7 +244,7 @@ class RequestLayer:
                 handle.on_result(message)
             return True
         # The response may overtake the ACK (section 5.2.2): stop retransmitting at once.
-        del self._waiting[handle.token]
+        self._remove(handle)
         if handle._timer is not None:
             handle.disarm()
         self.lower.withdraw(peer, handle)

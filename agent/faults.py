@@ -13,6 +13,9 @@ from agent.runtime.random import DeviceRandom
 
 __all__ = ["FaultPlan", "FaultSpec"]
 
+COUNTER_BUMP = 1 << 16
+"""Above the counter of any image that somebody builds by hand, so that the update is refused."""
+
 
 @dataclass(slots=True)
 class FaultPlan:
@@ -64,7 +67,7 @@ class FaultSpec:
             cut_mode=mode,
             corrupt_page=index if page < self.corrupt_download else None,
             corrupt_slot_page=index if slot < self.corrupt_slot else None,
-            counter_bump=int(bump < self.counter_bump),
+            counter_bump=COUNTER_BUMP if bump < self.counter_bump else 0,
             seed=seed,
         )
         idle = FaultPlan(cut_mode=mode, seed=seed)

@@ -1,0 +1,157 @@
+"""`fotilla demo` and `fotilla run`, whole, with real sockets and few devices."""
+
+from __future__ import annotations
+
+import asyncio
+import io
+import json
+from dataclasses import replace
+from pathlib import Path
+
+import pytest
+
+from agent.runtime.runtime import Runtime
+from firmware_images import UnusableInput
+from firmware_images.keys import KeyType
+from firmware_images.mcuboot import Version, build_image
+from protocols.coap import CoapEndpoint, Code, parse_uri
+from tools.backend.backend import Backend, BackendConfig
+from tools.fleet import commands, shard
+from tools.fleet.factory import derived_key, payload
+from tools.fleet.image_server import ImageServer
+from tools.fleet.progress import Progress
+from tools.fleet.server_address import address_towards, resolve_server
+from tools.fleet.spec import FaultShare, FleetSpec, SpecError
+from tools.options import DemoOptions
+
+KEY = derived_key(KeyType.ECDSA_P256, 1, "test")
+IMAGE = build_image(payload(5000, 1, 1), version=Version(2, 0, 0, 0), key=KEY, security_counter=1)
+
+
+@pytest.fixture(autouse=True)
+def no_waiting(monkeypatch: pytest.MonkeyPatch) -> None:
+    for name in ("boot_seconds", "reboot_delay", "watchdog_seconds"):
+        monkeypatch.setattr(f"agent.device.DeviceTiming.{name}", 0.0)
+    monkeypatch.setattr(shard, "LOOK_INTERVAL", 0.01)
+
+
+def demo_options(tmp_path: Path, devices: int = 4) -> DemoOptions:
+    return DemoOptions(
+        devices=devices,
+        image_size=4096,
+        slot_size=64 << 10,
+        ramp=1000,
+        report_dir=str(tmp_path / "report"),
+        as_json=True,
+    )
+
+
+def run_spec(server: str, tmp_path: Path) -> FleetSpec:
+    return FleetSpec(
+        server=server,
+        devices=3,
+        names=("a", "b", "c"),
+        image=IMAGE,
+        keys=(KEY.public.to_pem(),),
+        slot_size=64 << 10,
+        ramp=1000,
+        report_dir=str(tmp_path / "report"),
+    )
+
+
+def test_a_demo_prints_one_object_and_writes_its_report(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert commands.demo(demo_options(tmp_path)) == 0
+    said = capsys.readouterr()
+    document = json.loads(said.out)
+    assert (document["devices"], document["updated"]) == (4, 4)
+    assert document["audit"] == {"agree": 4, "differ": 0, "unknown": 0}
+    assert document["by_protocol"]["lwm2m"]["updated"] == 4
+    written = json.loads((tmp_path / "report" / "report.json").read_text())
+    assert written["exit_code"] == 0
+    assert written["counters"]["datagrams_in"] > 0
+    assert "all updated and the audit agrees" in said.err
+
+
+def test_devices_that_refuse_are_believed_to_have_failed(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    options = replace(demo_options(tmp_path, 2), faults=(FaultShare("counter-bump"),))
+    code = commands.demo(options)
+    document = json.loads(capsys.readouterr().out)
+    assert document["failed"] == 2
+    assert document["audit"]["differ"] == 0
+    assert code == 3
+
+
+async def test_a_run_against_a_server_whose_operator_starts_the_update(tmp_path: Path) -> None:
+    async with Runtime.real() as runtime:
+        backend = Backend(runtime, BackendConfig(timing="immediate", pilot_waived=True))
+        await backend.start()
+        try:
+            host, port = backend.coap_address
+            spec = commands._prepared(run_spec(f"coap://{host}:{port}", tmp_path))
+            running = asyncio.create_task(commands._run(spec))
+            while len(backend.unknown_identities()) < 3:
+                await asyncio.sleep(0)
+            package = await backend.add_package(IMAGE, name="p", version="2.0.0")
+            await backend.create_campaign(spec.names, package)
+            result = await running
+        finally:
+            await backend.stop()
+    assert result.counts.updated == 3
+    # What the server believes is what it read, observed and executed: nothing was asked of it.
+    assert (result.audit.agree, result.audit.differ, result.audit.unknown) == (3, 0, 0)
+
+
+async def test_a_server_that_is_not_there_is_a_result(tmp_path: Path) -> None:
+    spec = commands._prepared(replace(run_spec("coap://127.0.0.1:9", tmp_path), duration=0.05))
+    result = await commands._run(spec)
+    assert result.counts.unfinished == 3
+    assert result.audit.unknown == 3
+    assert result.error is None
+
+
+def test_a_factory_image_that_would_not_boot_is_bad_input(tmp_path: Path) -> None:
+    spec = replace(run_spec("coap://127.0.0.1:9", tmp_path), running=b"nonsense")
+    with pytest.raises(UnusableInput, match="--running"):
+        commands._prepared(spec)
+
+
+def test_names_are_looked_up_once_and_before_anything_starts() -> None:
+    assert resolve_server("coap://localhost:5683").startswith("coap://127.")
+    assert resolve_server("coap://[::1]:5683") == "coap://[::1]:5683"
+    with pytest.raises(SpecError, match=r"'nowhere\.invalid' has no address"):
+        resolve_server("coap://nowhere.invalid:5683")
+    with pytest.raises(SpecError, match="has no address"):
+        resolve_server(f"coap://{'x' * 70}.invalid")
+    assert address_towards("coap://127.0.0.1:5683") == "127.0.0.1"
+
+
+async def test_the_image_is_served_where_the_url_says() -> None:
+    async with Runtime.real() as runtime:
+        server = ImageServer(runtime, IMAGE, "127.0.0.1", 0)
+        client = CoapEndpoint(runtime)
+        try:
+            answer = await client.fetch(parse_uri(server.url))
+            assert answer.payload == IMAGE
+            wrong = await client.fetch(parse_uri(server.url + "x"))
+            assert wrong.code == Code.NOT_FOUND
+            refused = await client.fetch(parse_uri(server.url), code=Code.POST)
+            assert refused.code == Code.METHOD_NOT_ALLOWED
+        finally:
+            client.close()
+            server.close()
+
+
+async def test_the_url_is_told_and_its_port_is_free_afterwards(tmp_path: Path) -> None:
+    told = io.StringIO()
+    spec = replace(run_spec("coap://127.0.0.1:9", tmp_path), serve_image=True)
+    async with Runtime.real() as runtime:
+        with commands._served_image(runtime, spec, Progress("run", told)):
+            url = told.getvalue().strip().rpartition(" ")[2]
+            port = parse_uri(url).port
+        again = ImageServer(runtime, IMAGE, "127.0.0.1", port)
+        again.close()
+    assert url == f"coap://127.0.0.1:{port}/image"

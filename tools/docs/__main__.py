@@ -6,18 +6,19 @@ import sys
 from collections.abc import Hashable, Mapping
 from enum import Enum
 from pathlib import Path
+from typing import Any
 
 from agent import device, update
 from protocols.lwm2m import registration
 
-MACHINES: tuple[tuple[str, str, Mapping[Hashable, Mapping[Hashable, Hashable]]], ...] = (
-    ("Update engine", "agent/update.py", update.TRANSITIONS),  # type: ignore[arg-type]
-    ("Device", "agent/device.py", device.TRANSITIONS),  # type: ignore[arg-type]
-    ("LwM2M registration", "protocols/lwm2m/registration.py", registration.TRANSITIONS),  # type: ignore[arg-type]
+MACHINES: tuple[tuple[str, str, Mapping[Any, Mapping[Any, Any]]], ...] = (
+    ("Update engine", "agent/update.py", update.TRANSITIONS),
+    ("Device", "agent/device.py", device.TRANSITIONS),
+    ("LwM2M registration", "protocols/lwm2m/registration.py", registration.TRANSITIONS),
 )
 
 
-def diagram(table: Mapping[Hashable, Mapping[Hashable, Hashable]]) -> str:
+def diagram(table: Mapping[Any, Mapping[Any, Any]]) -> str:
     """A Mermaid state diagram of one table; events with the same effect share an arrow."""
     lines = ["```mermaid", "stateDiagram-v2"]
     for state, cells in table.items():

@@ -17,7 +17,6 @@ __all__ = ["NAMES", "measure"]
 NAMES = ("download_memory",)
 
 DEVICES, QUICK_DEVICES = 1_000, 50
-BASE = 36
 LIFETIME = 86_400
 IMAGE_SIZE = 1 << 20
 SLOT_SIZE = (1 << 20) + (1 << 16)
@@ -33,7 +32,7 @@ def measure(setting: Setting, wanted: frozenset[str]) -> list[Figure]:
     with setting.server(observe=True, image=setting.folder / "target") as server:
         uri = server.ask("where")["uri"]
         options = {"lifetime": LIFETIME, "slot_size": SLOT_SIZE}
-        with setting.device_host(uri, devices, BASE, **options) as host:
+        with setting.device_host(uri, devices, **options) as host:
             started = host.ask("register", within=300.0)
             if started["lost"]:
                 raise BenchError(f"{started['lost']} of {devices} devices did not register")

@@ -24,7 +24,6 @@ NAMES = ("coap_exchange_cpu", "coap_block_cpu", "coap_exchange_cpu_aiocoap")
 
 DEVICES = 100
 WINDOW = 100
-OUR_BASE, AIOCOAP_BASE = 32, 33
 RUNS, QUICK_RUNS = 5, 2
 EXCHANGES, QUICK_EXCHANGES = 60_000, 10_000
 AIOCOAP_EXCHANGES, QUICK_AIOCOAP_EXCHANGES = 5_000, 1_000
@@ -63,26 +62,26 @@ def measure(setting: Setting, wanted: frozenset[str]) -> list[Figure]:
     make_images(setting.folder, 16 << 10)
     with setting.server() as server:
         where = server.ask("where")
-        with setting.device_host(where["uri"], DEVICES, OUR_BASE, lifetime=LIFETIME) as host:
+        with setting.device_host(where["uri"], DEVICES, lifetime=LIFETIME) as host:
             lost = host.ask("register", within=300.0)["lost"]
             if lost:
                 raise BenchError(f"{lost} of {DEVICES} devices did not register")
             # The load takes the server's place: a device answers to its server and nobody else.
             server.ask("close")
             if "coap_exchange_cpu_aiocoap" in wanted:
-                with aiocoap_devices() as devices:
+                with aiocoap_devices(setting) as devices:
                     run(setting, wanted, samples, host, where["port"], devices)
             else:
                 run(setting, wanted, samples, host, where["port"], None)
     return [figure for figure in figures(samples) if figure.name in wanted]
 
 
-def aiocoap_devices() -> Measured:
+def aiocoap_devices(setting: Setting) -> Measured:
     try:
         import aiocoap  # noqa: F401 - only to name what is missing before a process fails
     except ImportError:
         raise BenchError("aiocoap is not installed: pip install 'fotilla[dev]'") from None
-    return Measured("tools.bench.aiocoap_devices", str(DEVICES), str(AIOCOAP_BASE))
+    return Measured("tools.bench.aiocoap_devices", str(DEVICES), str(setting.base + 1))
 
 
 def run(
@@ -112,16 +111,20 @@ def run(
     with yardsticks.server() as port:
         for _ in range(QUICK_RUNS if setting.quick else RUNS):
             samples.limit.append(yardsticks.limit(port, DEVICES))
-            samples.exchange.append(cpu_per_exchange(host, lambda: load(OUR_BASE, count)))
+            samples.exchange.append(cpu_per_exchange(host, lambda: load(setting.base, count)))
             if "coap_block_cpu" in wanted:
                 samples.block.append(
-                    cpu_per_exchange(host, lambda: load(OUR_BASE, count, "5/0/0", BLOCK, BLOCKS))
+                    cpu_per_exchange(
+                        host, lambda: load(setting.base, count, "5/0/0", BLOCK, BLOCKS)
+                    )
                 )
                 samples.first_block.append(
-                    cpu_per_exchange(host, lambda: load(OUR_BASE, count, "5/0/0", BLOCK, 1))
+                    cpu_per_exchange(host, lambda: load(setting.base, count, "5/0/0", BLOCK, 1))
                 )
             if aiocoap is not None:
-                samples.aiocoap.append(cpu_per_exchange(aiocoap, lambda: load(AIOCOAP_BASE, few)))
+                samples.aiocoap.append(
+                    cpu_per_exchange(aiocoap, lambda: load(setting.base + 1, few))
+                )
 
 
 def figures(samples: Samples) -> list[Figure]:

@@ -17,7 +17,6 @@ __all__ = ["NAMES", "measure"]
 NAMES = ("idle_device_memory",)
 
 DEVICES, QUICK_DEVICES = 15_000, 1_500
-BASE = 34
 UPDATES = 3
 OBSERVATIONS = 2
 LIFETIME = 60
@@ -30,7 +29,7 @@ def measure(setting: Setting, wanted: frozenset[str]) -> list[Figure]:
     make_images(setting.folder, 16 << 10)
     with setting.server(observe=True) as server:
         uri = server.ask("where")["uri"]
-        with setting.device_host(uri, devices, BASE, lifetime=LIFETIME) as host:
+        with setting.device_host(uri, devices, lifetime=LIFETIME) as host:
             before = host.ask("sample")
             started = host.ask("register", within=600.0)
             if started["lost"]:

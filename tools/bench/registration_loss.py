@@ -11,7 +11,6 @@ __all__ = ["NAMES", "measure"]
 NAMES = ("registration_loss",)
 
 DEVICES, QUICK_DEVICES = 10_000, 1_000
-BASE = 35
 LIFETIME = 86_400
 
 
@@ -20,7 +19,7 @@ def measure(setting: Setting, wanted: frozenset[str]) -> list[Figure]:
     make_images(setting.folder, 16 << 10)
     with setting.server() as server:
         uri = server.ask("where")["uri"]
-        with setting.device_host(uri, devices, BASE, lifetime=LIFETIME) as host:
+        with setting.device_host(uri, devices, lifetime=LIFETIME) as host:
             started = host.ask("register", within=900.0)
             after = host.ask("sample")
             known = server.ask("status")["registered"]

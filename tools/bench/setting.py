@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 from dataclasses import dataclass, field
 from pathlib import Path
 
@@ -21,6 +22,9 @@ class Setting:
     folder: Path
     quick: bool
     """Fewer devices, exchanges and repetitions: to see that it works, not to be quoted."""
+    base: int = field(default_factory=lambda: 16 + os.getpid() % 200)
+    """Second byte of the devices' addresses (`base + 1` is aiocoap's): two benches at once, by two
+    people on one machine, do not meet."""
     _yardsticks: Yardsticks | None = field(default=None, repr=False)
 
     @property
@@ -35,12 +39,12 @@ class Setting:
         return Measured("tools.bench.server", json.dumps(options))
 
     def device_host(
-        self, uri: str, devices: int, base: int, *, lifetime: int, slot_size: int = 1 << 20
+        self, uri: str, devices: int, *, lifetime: int, slot_size: int = 1 << 20
     ) -> Measured:
         options = {
             "server": uri,
             "devices": devices,
-            "base": base,
+            "base": self.base,
             "lifetime": lifetime,
             "folder": str(self.folder),
             "slot_size": slot_size,

@@ -218,6 +218,11 @@ async def world(
     register: bool = True,
     bind: str = "10.1.0.1",
 ) -> AsyncIterator[World]:
+    errors: list[object] = []
+    # What a timer or a datagram raises would otherwise only be logged.
+    asyncio.get_running_loop().set_exception_handler(
+        lambda loop, context: errors.append(context.get("exception") or context["message"])
+    )
     async with Runtime.in_memory(seed=11, latency=latency) as runtime:
         device = Device(
             runtime,
@@ -235,6 +240,7 @@ async def world(
         device.power_off()
         await built.sleep(10)
         built.server.close()
+    assert not errors, errors
 
 
 def block_of(options: Options) -> tuple[int, bool, int] | None:

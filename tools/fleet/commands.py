@@ -42,6 +42,9 @@ DEMO_VERSION = Version(1, 0, 0, 0)
 DEMO_COUNTER = 1
 DEMO_PACKAGE = "demo"
 
+DEMO_CONCURRENCY = 1000
+"""Devices that update at once: two cores are busy with fewer, and more only wait longer."""
+
 REGISTRATION_SECONDS = 60.0
 """After the start-up window; the campaign then begins without those that have not come."""
 
@@ -88,7 +91,7 @@ def run(spec: FleetSpec, *, as_json: bool) -> int:
     spec = _prepared(replace(spec, server=resolve_server(spec.server)))
     print(f"fotilla: {spec.server}: the image {prospect(spec)}", file=sys.stderr)
     names = sys.stderr if as_json else sys.stdout
-    print(f"fotilla: {spec.devices} devices to target:", file=sys.stderr)
+    print(f"fotilla: to target ({spec.devices}):", file=sys.stderr)
     print(*spec.names, sep="\n", file=names, flush=True)
     result = asyncio.run(_run(spec))
     return _finish(result, spec, as_json=as_json)
@@ -128,7 +131,7 @@ async def _demo(spec: FleetSpec, host: str) -> RunResult:
                         spec.names,
                         package,
                         delivery_of=lambda name: "pull" if push_or_pull[name] else "push",
-                        concurrency=spec.devices,
+                        concurrency=min(spec.devices, DEMO_CONCURRENCY),
                         title="demo",
                     )
                     await shard.wait(backend.finished.is_set, SETTLE_SECONDS)

@@ -204,6 +204,22 @@ def test_gaps_strays_and_wrong_lengths_are_refused() -> None:
     assert store.body == full + b"end" and store.stored == 1
 
 
+def test_a_client_that_keeps_its_size_is_told_the_block_it_sent_in_ours() -> None:
+    net, client, server = pair(Store(szx=0))
+    for number in (0, 1):
+        result = client.ask(server, with_block1(bytes(64), Block(number, True, 2)))
+        assert isinstance(result, Message)
+        assert result.options.block1 == Block(4 * number, True, 0)
+
+
+def test_a_slow_body_lives_as_long_as_its_blocks_keep_coming() -> None:
+    net, client, server = pair(store := Store())
+    for number in range(4):
+        answer = client.ask(server, with_block1(bytes(16), Block(number, number < 3, 0)))
+        assert code_of(answer) == (Code.CONTINUE if number < 3 else Code.CHANGED)
+        store.now += 200.0
+
+
 def test_bodies_of_different_targets_and_peers_are_apart_and_bounded() -> None:
     net, client, server = pair(store := Store())
     other = End(net, ("other", 1), seed=9)
@@ -328,6 +344,19 @@ def test_a_changed_etag_starts_again() -> None:
     assert [call[0] for call in download.calls] == [0, 1024, 0, 1024, 2048, 3072]
     assert download.body == store.body
     assert download.calls[0][3] != download.calls[-1][3]
+
+
+def test_a_joined_response_has_nothing_of_the_state_before() -> None:
+    states = iter([BODY, BODY, BODY[::-1]])
+    last = [b""]
+
+    def handler(peer, request: Message, exchange) -> Message:
+        last[0] = next(states, last[0])
+        return response(Code.CONTENT, payload=last[0])
+
+    net, client, server = pair(handler)
+    result = client.fetch(server, get("image"))
+    assert isinstance(result, Message) and result.payload == BODY[::-1]
 
 
 def test_an_etag_that_always_changes_is_a_failure() -> None:

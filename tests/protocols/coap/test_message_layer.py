@@ -141,6 +141,17 @@ def test_a_larger_nstart_retransmits_each_message_on_its_own_time() -> None:
     assert client.counters["retransmissions"] == 2
 
 
+def test_a_request_that_is_given_up_lets_the_next_one_go() -> None:
+    net, client, server = pair()
+    del net.ends[server.address]
+    results: list[Result] = []
+    for n in range(3):
+        client.request(server, get(str(n)), results)
+    net.run()
+    assert [type(result) for result in results] == [RequestTimeout] * 3
+    assert len(client.sent) == 3 * 5
+
+
 def test_a_cancelled_request_lets_the_next_one_go_and_is_not_repeated() -> None:
     net, client, server = pair(Counting())
     net.fate = lose(0)
@@ -180,17 +191,18 @@ def test_a_duplicate_gets_the_same_answer_and_executes_once() -> None:
     assert server.counters["duplicates"] == 2
 
 
-def test_execute_then_read_then_the_execute_again() -> None:
+@pytest.mark.parametrize("code", [Code.POST, Code.DELETE])
+def test_execute_then_read_then_the_execute_again(code: int) -> None:
     """The ACK of a POST was lost; the server reads something and then repeats the POST."""
     net, client, server = pair(handler := Counting())
     mid = 100
-    client.inject(server, CON, mid, Message(Code.POST, b"a"))
+    client.inject(server, CON, mid, Message(code, b"a"))
     for n in range(2 * RECENT):
         client.inject(server, CON, mid + 1 + n, Message(Code.GET, b"b"))
     net.run(5)
-    client.inject(server, CON, mid, Message(Code.POST, b"a"))
+    client.inject(server, CON, mid, Message(code, b"a"))
     net.run(5)
-    assert handler.calls == {Code.POST: 1, Code.GET: 2 * RECENT}
+    assert handler.calls == {code: 1, Code.GET: 2 * RECENT}
     assert server.sent[-1].data == server.sent[0].data
 
 
@@ -205,6 +217,16 @@ def test_a_reply_is_kept_for_exchange_lifetime_and_no_longer() -> None:
     client.inject(server, CON, 1, Message(Code.DELETE, b"a"))
     net.run(1)
     assert handler.calls[Code.DELETE] == 2
+
+
+def test_expired_replies_are_not_kept() -> None:
+    net, client, server = pair(Counting())
+    for mid in range(10):
+        client.inject(server, CON, mid, Message(Code.POST, b"a"))
+    net.run(1000)
+    client.inject(server, CON, 10, Message(Code.POST, b"a"))
+    net.run(1)
+    assert list(server.messages.peer(client.address).kept or ()) == [10]
 
 
 def test_kept_replies_are_bounded_and_the_newest_stay() -> None:

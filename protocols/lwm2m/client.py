@@ -104,14 +104,7 @@ class Lwm2mClient:
             self._endpoint,
             objects,
             self._firmware,
-            executables={
-                (SERVER, 4): self._disable,
-                (SERVER, 8): self._registration_update,
-                (DEVICE, 4): self._reboot_asked,
-                (DEVICE, 12): _nothing_to_reset,
-            },
-            written=self._written,
-            learned=self._learned,
+            self,
         )
         self._registration = Registration(
             device,
@@ -172,7 +165,7 @@ class Lwm2mClient:
         # The server is reached with what runs now: an image on trial has proven itself.
         self._device.healthy()
 
-    def _written(self, path: Path) -> None:
+    def written(self, path: Path) -> None:
         if path[0] != SERVER:
             return
         objects = self._management.objects
@@ -188,7 +181,7 @@ class Lwm2mClient:
         if lifetime or listed:
             registration.update_soon(objects=listed, lifetime=lifetime)
 
-    def _learned(self, path: Path) -> None:
+    def learned(self, path: Path) -> None:
         """The server read, observed or executed ``path``."""
         told = self._told
         device = self._device
@@ -226,9 +219,15 @@ class Lwm2mClient:
     def _reboot_due(self, now: float) -> None:
         self._device.reboot("execute 3/0/4")
 
+    def execute(self, object_id: int, resource: int) -> None:
+        """Run an executable resource other than the firmware's."""
+        _EXECUTABLES[object_id, resource](self)
+
     def _disable(self) -> None:
         value = self._management.objects.value(SERVER, 0, 5)
         seconds = value if isinstance(value, int) else DEFAULT_DISABLE_TIMEOUT
+        # The server forgets us with the registration, so it observes nothing any more.
+        self._management.observers.stop()
         self._registration.disable_soon(float(seconds))
 
     def _fall_silent(self) -> None:
@@ -247,5 +246,10 @@ def _verdict(state: State, outcome: Outcome | None) -> str:
     return "failed"
 
 
-def _nothing_to_reset() -> None:
-    """Execute 3/0/12: the device knows no error but 0, which is what stays."""
+_EXECUTABLES: dict[tuple[int, int], Callable[[Lwm2mClient], None]] = {
+    (SERVER, 4): Lwm2mClient._disable,
+    (SERVER, 8): Lwm2mClient._registration_update,
+    (DEVICE, 4): Lwm2mClient._reboot_asked,
+    # The device knows no error but 0, which is what stays.
+    (DEVICE, 12): lambda client: None,
+}

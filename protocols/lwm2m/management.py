@@ -13,8 +13,8 @@ the transport bindings)::
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
-from typing import TYPE_CHECKING
+from collections.abc import Mapping
+from typing import TYPE_CHECKING, Protocol
 
 from protocols.coap.blockwise import BodyAssembler
 from protocols.coap.endpoint import CoapEndpoint
@@ -49,6 +49,19 @@ _DEFAULT_SINGLE = codecs.TEXT
 _DEFAULT_MULTIPLE = codecs.TLV
 
 
+class Owner(Protocol):
+    """The client, as seen from its management of objects."""
+
+    def execute(self, object_id: int, resource: int) -> None:
+        """Run an executable resource other than the firmware's."""
+
+    def written(self, path: Path) -> None:
+        """The server changed what is at or under ``path``."""
+
+    def learned(self, path: Path) -> None:
+        """The server got to know what is at or under ``path``."""
+
+
 class Management:
     """Answers the server's operations."""
 
@@ -57,10 +70,8 @@ class Management:
         "_attributes",
         "_device",
         "_endpoint",
-        "_executables",
         "_firmware",
-        "_learned",
-        "_written",
+        "_owner",
         "objects",
         "observers",
     )
@@ -71,23 +82,16 @@ class Management:
         endpoint: CoapEndpoint,
         objects: Objects,
         firmware: FirmwareObject,
-        *,
-        executables: dict[tuple[int, int], Callable[[], None]],
-        written: Callable[[Path], None],
-        learned: Callable[[Path], None],
+        owner: Owner,
     ) -> None:
-        """``written(path)`` hears of changed resources, ``learned(path)`` of what the server got to
-        know, ``executables`` maps (object, resource) to what else than the firmware can be run."""
         self._device = device
         self._endpoint = endpoint
         self._firmware = firmware
-        self._executables = executables
-        self._written = written
-        self._learned = learned
+        self._owner = owner
         self._attributes = AttributeStore()
         self._assembler: BodyAssembler | None = None
         self.objects = objects
-        self.observers = Observers(device, endpoint, objects, self._attributes, self.read, learned)
+        self.observers = Observers(device, endpoint, objects, self._attributes, self, owner)
 
     def stop(self) -> None:
         self.observers.stop()
@@ -125,13 +129,13 @@ class Management:
             return self._discover(path)
         if options.observe is None:
             answer = self.read(path, options.accept)
-            self._learned(path)
+            self._owner.learned(path)
             return answer
         if options.observe == 0:
             return self.observers.register(peer, request.token, path, options.accept)
         self.observers.cancel(peer, request.token, path)
         answer = self.read(path, options.accept)
-        self._learned(path)
+        self._owner.learned(path)
         return answer
 
     # -- Read and Discover ----------------------------------------------------------------------
@@ -245,7 +249,7 @@ class Management:
             self.objects.replace(path, records)
         else:
             self.objects.store(records)
-        self._written(path)
+        self._owner.written(path)
         self.observers.changed(path)
         return response(Code.CHANGED, options)
 
@@ -295,9 +299,9 @@ class Management:
             raise OperationRefused(Code.METHOD_NOT_ALLOWED, f"{format_path(path)} has no Execute")
         if path == (FIRMWARE, 0, 2):
             code = self._firmware.execute()
-            self._learned(path)
+            self._owner.learned(path)
             return response(code)
-        self._executables[path[0], path[2]]()
+        self._owner.execute(path[0], path[2])
         return response(Code.CHANGED)
 
     def _create(self, peer: Peer, path: Path, request: Message) -> Message:
@@ -326,7 +330,7 @@ class Management:
             self.objects.create(path[0], instance, [])
         accepted = self._accepted((path[0], instance or 0), records)
         created = self.objects.create(path[0], instance, accepted)
-        self._written((path[0], created))
+        self._owner.written((path[0], created))
         self.observers.changed((path[0],))
         return response(Code.CREATED, make_options(location=(str(path[0]), str(created))))
 
@@ -338,7 +342,7 @@ class Management:
         self.objects.delete(path)
         self._attributes.remove_under(path)
         self.observers.removed(path)
-        self._written(path)
+        self._owner.written(path)
         return response(Code.DELETED)
 
 

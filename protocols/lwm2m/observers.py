@@ -6,8 +6,8 @@ of a device share one timer.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
-from typing import TYPE_CHECKING
+from collections.abc import Mapping
+from typing import TYPE_CHECKING, Protocol
 
 from agent.runtime.wheel import Timer
 from protocols.coap.endpoint import CoapEndpoint
@@ -34,6 +34,16 @@ __all__ = ["Observers"]
 MAX_OBSERVATIONS = 32
 
 
+class Reader(Protocol):
+    def read(self, path: Path, accept: int | None) -> Message:
+        """The answer to a Read of ``path``."""
+
+
+class Listener(Protocol):
+    def learned(self, path: Path) -> None:
+        """The server got to know what is at or under ``path``."""
+
+
 class _Observed:
     """One observation."""
 
@@ -55,10 +65,10 @@ class Observers:
         "_attributes",
         "_device",
         "_endpoint",
-        "_learned",
+        "_listener",
         "_objects",
         "_observed",
-        "_read",
+        "_reader",
         "_timer",
     )
 
@@ -68,15 +78,15 @@ class Observers:
         endpoint: CoapEndpoint,
         objects: Objects,
         attributes: AttributeStore,
-        read: Callable[[Path, int | None], Message],
-        learned: Callable[[Path], None],
+        reader: Reader,
+        listener: Listener,
     ) -> None:
         self._device = device
         self._endpoint = endpoint
         self._objects = objects
         self._attributes = attributes
-        self._read = read
-        self._learned = learned
+        self._reader = reader
+        self._listener = listener
         self._observed: list[_Observed] = []
         self._timer: Timer | None = None
 
@@ -93,9 +103,9 @@ class Observers:
 
     def register(self, peer: Peer, token: bytes, path: Path, accept: int | None) -> Message:
         """The first response to an Observe. The same observer again replaces its entry."""
-        answer = self._read(path, accept)
+        answer = self._reader.read(path, accept)
         self.cancel(peer, token, path)
-        self._learned(path)
+        self._listener.learned(path)
         if len(self._observed) >= MAX_OBSERVATIONS:
             return answer
         observation = self._endpoint.observation(peer, token, self._ended)
@@ -161,7 +171,7 @@ class Observers:
 
     def _look_at(self, observed: _Observed) -> None:
         try:
-            answer = self._read(observed.path, observed.accept)
+            answer = self._reader.read(observed.path, observed.accept)
         except OperationRefused as refused:
             # RFC 7641 section 4.2: what cannot be read any more is said once, and that was it.
             observed.observation.publish(Message(refused.code))
@@ -179,7 +189,7 @@ class Observers:
         for observed in self._observed:
             if observed.observation is observation:
                 # It came from the network, and may write to the flash.
-                self._device.run(self._learned, observed.path)
+                self._device.run(self._listener.learned, observed.path)
                 return
 
     def _ended(self, observation: Observation) -> None:

@@ -155,9 +155,9 @@ class Registration:
         self._timer = Timer(self._timer_fired)
         self._tuning = tuning
         # What a server asked for and what follows in a later turn, after its answer has left.
-        self._soon = Timer(self._soon_fired)
+        self._soon: Timer | None = None
         self._transfer: Transfer | None = None
-        self._wanted = _Wanted()
+        self._wanted: _Wanted | None = None
         self.instances: tuple[int, ...] = (0,)
         self.lifetime = lifetime
         self.location: tuple[str, ...] = ()
@@ -173,7 +173,7 @@ class Registration:
 
     def register(self) -> None:
         self._move("register")
-        self._wanted = _Wanted()  # whatever an Update would have told, this tells
+        self._wanted = None  # whatever an Update would have told, this tells
         self._sent = self._now()
         queries = [f"ep={self._device.name}", f"lt={self.lifetime}", "lwm2m=1.1", "b=U"]
         if self._queue_mode:
@@ -184,16 +184,22 @@ class Registration:
 
     def update_soon(self, *, objects: bool = False, lifetime: bool = False) -> None:
         """Send an Update in a later turn: the answer to what asked for it leaves first."""
-        wanted = self._wanted
+        wanted = self._want()
         wanted.update = True
         wanted.objects |= objects
         wanted.lifetime |= lifetime
-        self._device.runtime.wheel.arm(self._soon, self._now())
 
     def disable_soon(self, seconds: float) -> None:
         """Resource 1/x/4: deregister in a later turn, and register again ``seconds`` after it."""
-        self._wanted.away = seconds
+        self._want().away = seconds
+
+    def _want(self) -> _Wanted:
+        if self._soon is None:
+            self._soon = Timer(self._soon_fired)
         self._device.runtime.wheel.arm(self._soon, self._now())
+        if self._wanted is None:
+            self._wanted = _Wanted()
+        return self._wanted
 
     def _update(self, *, objects: bool = False, lifetime: bool = False) -> None:
         """Tell the server that we are alive, and what changed."""
@@ -235,8 +241,9 @@ class Registration:
         """Fall silent at once."""
         wheel = self._device.runtime.wheel
         wheel.disarm(self._timer)
-        wheel.disarm(self._soon)
-        self._wanted = _Wanted()
+        if self._soon is not None:
+            wheel.disarm(self._soon)
+        self._wanted = None
         if self._transfer is not None:
             self._transfer.cancel()
             self._transfer = None
@@ -244,6 +251,7 @@ class Registration:
     # -- answers --------------------------------------------------------------------------------
 
     def _registered(self, result: Message | RequestFailed) -> None:
+        self._transfer = None
         if self.state is not RegistrationState.REGISTERING:
             return
         if isinstance(result, RequestFailed):
@@ -261,6 +269,7 @@ class Registration:
             self._soon_fired(now)
 
     def _updated(self, result: Message | RequestFailed) -> None:
+        self._transfer = None
         if self.state is not RegistrationState.UPDATING:
             return
         if isinstance(result, RequestFailed):
@@ -311,7 +320,9 @@ class Registration:
         # One request at a time: what is asked for meanwhile follows when that one is answered.
         if self.state is not RegistrationState.REGISTERED:
             return
-        wanted, self._wanted = self._wanted, _Wanted()
+        wanted, self._wanted = self._wanted, None
+        if wanted is None:
+            return
         if wanted.away is not None:
             self.deregister(partial(self._stay_away, wanted.away))
         elif wanted.update:

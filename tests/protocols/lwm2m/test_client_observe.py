@@ -366,6 +366,20 @@ async def test_switched_off_nobody_is_notified() -> None:
 
 
 @virtual
+async def test_a_disabled_device_notifies_nobody() -> None:
+    async with world() as built:
+        await built.text("/1/0/5", "100")
+        watched = await watch(built, "/3/0/0")
+        await built.send(PUT, "/3/0/0", queries=("pmax=10",))
+        assert (await built.send(POST, "/1/0/4")).code == CHANGED
+        await built.sleep(50)
+        assert len(watched.got) == 1
+        await built.registration()
+        await watch(built, "/3/0/0")
+        assert observed(built) == 1
+
+
+@virtual
 async def test_power_that_goes_when_an_acknowledgement_comes() -> None:
     async with world() as built:
         await watch(built, "/5/0/5")

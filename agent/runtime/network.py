@@ -71,8 +71,6 @@ class _UdpSocket:
         "_counters",
         "_readiness",
         "_receive",
-        "_recvfrom",
-        "_sendto",
         "_socket",
         "local",
     )
@@ -90,17 +88,18 @@ class _UdpSocket:
         self._receive = receive
         self._counters = counters
         self._burst = burst
-        self._recvfrom = sock.recvfrom
-        self._sendto: Callable[[bytes, Address], int] = sock.sendto
         name = sock.getsockname()
         self.local: Address = (name[0], name[1])
         readiness.watch(sock.fileno(), self._readable)
 
     def _readable(self) -> None:
         counters = self._counters
+        sock = self._socket
         for _ in range(self._burst):
+            if sock is None:
+                return
             try:
-                data, source = self._recvfrom(MAX_DATAGRAM + 1)
+                data, source = sock.recvfrom(MAX_DATAGRAM + 1)
             except BlockingIOError:
                 return
             except OSError:
@@ -111,13 +110,14 @@ class _UdpSocket:
             counters["datagrams_in"] += 1
             counters["bytes_in"] += len(data)
             self._receive(data, source if len(source) == 2 else (source[0], source[1]))
-            if self._socket is None:
-                return
+            sock = self._socket
 
     def send(self, data: bytes, destination: Address) -> None:
         counters = self._counters
         try:
-            self._sendto(data, destination)
+            if self._socket is None:
+                raise OSError("the socket is closed")
+            self._socket.sendto(data, destination)
         except OSError:
             counters["send_errors"] += 1
             return
@@ -131,11 +131,6 @@ class _UdpSocket:
         self._readiness.forget(sock.fileno())
         sock.close()
         self._socket = None
-        self._sendto = _closed
-
-
-def _closed(data: bytes, destination: Address) -> int:
-    raise OSError("the socket is closed")
 
 
 class UdpNetwork:

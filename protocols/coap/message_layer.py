@@ -27,6 +27,7 @@ the wheel that is handed in. What the caller starts takes its time from the ``no
 from __future__ import annotations
 
 from collections.abc import Callable
+from sys import intern
 from typing import Protocol
 from weakref import WeakValueDictionary
 
@@ -114,7 +115,8 @@ class UdpPeer(Peer):
 
     def __init__(self, layer: MessageLayer, address: Address, mid: int) -> None:
         host = f"[{address[0]}]" if ":" in address[0] else address[0]
-        super().__init__("coap", f"{host}:{address[1]}")
+        # Interned: a fleet has one server, and each device a handle for it.
+        super().__init__("coap", intern(f"{host}:{address[1]}"))
         self.layer = layer
         self.address = address
         self.mid = mid

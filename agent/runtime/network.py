@@ -46,7 +46,9 @@ class BindError(OSError):
 
 
 class DatagramSocket(Protocol):
-    local: Address
+    @property
+    def local(self) -> Address:
+        """The address and port that it is bound to."""
 
     def send(self, data: bytes, destination: Address) -> None:
         """Hand ``data`` to the network. A full buffer loses it, as on any network."""
@@ -72,7 +74,6 @@ class _UdpSocket:
         "_readiness",
         "_receive",
         "_socket",
-        "local",
     )
 
     def __init__(
@@ -88,9 +89,15 @@ class _UdpSocket:
         self._receive = receive
         self._counters = counters
         self._burst = burst
-        name = sock.getsockname()
-        self.local: Address = (name[0], name[1])
         readiness.watch(sock.fileno(), self._readable)
+
+    @property
+    def local(self) -> Address:
+        """Asked of the kernel, which has it anyway; nobody has an address once it is closed."""
+        if self._socket is None:
+            return ("", 0)
+        name = self._socket.getsockname()
+        return (name[0], name[1])
 
     def _readable(self) -> None:
         counters = self._counters
@@ -138,6 +145,7 @@ class UdpNetwork:
 
     def __init__(self, counters: dict[str, int]) -> None:
         self._counters = counters
+        self._numeric: dict[Address, Address] = {}
         self._readiness = Readiness(asyncio.get_running_loop())
 
     def open(
@@ -161,11 +169,17 @@ class UdpNetwork:
         return _UdpSocket(sock, self._readiness, receive, self._counters, max(1, min(burst, BURST)))
 
     def resolve(self, host: str, port: int) -> Address:
+        known = self._numeric.get((host, port))
+        if known is not None:
+            return known
         infos = socket.getaddrinfo(host, port, type=socket.SOCK_DGRAM)
         # IPv4 first: a device bound to an IPv4 address cannot speak to an IPv6 one.
         infos.sort(key=lambda info: info[0] != socket.AF_INET)
-        address = infos[0][4]
-        return (str(address[0]), int(address[1]))
+        resolved = (str(infos[0][4][0]), int(infos[0][4][1]))
+        if resolved[0] == host:
+            # A number, not a name that may move: one object for all devices of a server.
+            self._numeric[resolved] = resolved
+        return resolved
 
 
 def has_loopback_range() -> bool:

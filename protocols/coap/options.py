@@ -9,6 +9,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable
 from dataclasses import dataclass
+from sys import intern
 
 from protocols.coap.errors import CoapFormatError, LocalMisuse
 from protocols.coap.numbers import OptionNumber
@@ -154,7 +155,7 @@ class Options:
             elif number == OptionNumber.URI_QUERY:
                 queries.append(value.decode())
             elif number == OptionNumber.LOCATION_PATH:
-                location.append(value.decode())
+                location.append(intern(value.decode()))
         except UnicodeDecodeError:
             return False
         if number == OptionNumber.CONTENT_FORMAT:

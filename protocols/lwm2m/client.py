@@ -97,7 +97,7 @@ class Lwm2mClient:
         )
         if trace is not None:
             self._endpoint.trace = trace
-        objects = Objects(device, lifetime, self._endpoint.local[0])
+        objects = Objects(device, lifetime, self._endpoint)
         self._firmware = FirmwareObject(device, self._endpoint)
         self._management = Management(
             device,
@@ -114,7 +114,9 @@ class Lwm2mClient:
             self._registered,
             registration_tuning,
         )
-        self._registration.instances = tuple(objects.instances(SERVER))
+        instances = tuple(objects.instances(SERVER))
+        if instances != self._registration.instances:
+            self._registration.instances = instances
 
     @property
     def registered(self) -> bool:

@@ -22,6 +22,7 @@ from protocols.lwm2m.records import ObjectLink, Record, Value
 
 if TYPE_CHECKING:
     from agent.device import Device
+    from protocols.coap.endpoint import CoapEndpoint
 
 __all__ = ["SERVER_DEFAULTS", "SINGLES", "Objects"]
 
@@ -105,12 +106,12 @@ _WRITE_ONLY = {(FIRMWARE, 0)}
 class Objects:
     """The object tree of one device."""
 
-    __slots__ = ("_device", "_lifetime", "_local", "_written")
+    __slots__ = ("_device", "_endpoint", "_lifetime", "_written")
 
-    def __init__(self, device: Device, lifetime: int, local: str) -> None:
+    def __init__(self, device: Device, lifetime: int, endpoint: CoapEndpoint) -> None:
         self._device = device
         self._lifetime = lifetime
-        self._local = local
+        self._endpoint = endpoint
         self._written: dict[Path, Value] | None = None
         stored = device.nvm.get(_NAMESPACE, _KEY)
         if stored is not None:
@@ -189,7 +190,7 @@ class Objects:
         if reader is not None:
             return reader(self._device)
         if object_id == CONNECTIVITY and resource == 4:
-            return {0: self._local}
+            return {0: self._endpoint.local[0]}
         return self._stored(object_id, instance, resource)
 
     def records(self, path: Path) -> list[Record]:

@@ -242,6 +242,10 @@ class Transfer:
             return
         options = result.options
         block = options.block2
+        if result.code == Code.REQUEST_ENTITY_INCOMPLETE and self._received:
+            # A server that keeps transfers by client address does not know a resumed one.
+            self._begin_again("4.08 in mid-transfer")
+            return
         if result.code >= 128 or (block is None and not self._received):
             self._whole(result)
             return

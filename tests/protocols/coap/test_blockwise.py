@@ -394,6 +394,23 @@ def test_a_resumed_download_of_another_image_starts_again() -> None:
     assert code_of(result) == Code.CONTENT and rest.body == BODY and rest.calls[0][0] == 0
 
 
+def test_a_server_that_has_forgotten_the_transfer_is_asked_from_the_start() -> None:
+    """aiocoap keeps block-wise state by client address: after a reboot it answers 4.08."""
+
+    def handler(peer, request: Message, exchange) -> Message:
+        block = request.options.block2
+        if block is not None and block.number and not served:
+            return response(Code.REQUEST_ENTITY_INCOMPLETE)
+        served.append(block)
+        return response(Code.CONTENT, payload=BODY)
+
+    served: list[object] = []
+    net, client, server = pair(handler)
+    rest = Download()
+    result = client.fetch(server, get("image"), on_block=rest, offset=2048, etag=b"tag")
+    assert code_of(result) == Code.CONTENT and rest.body == BODY and rest.calls[0][0] == 0
+
+
 @pytest.mark.parametrize("offset", [1024, 1500, 2000])
 def test_a_resumed_download_takes_smaller_blocks_than_it_asked_for(offset: int) -> None:
     net, client, server, store = serving()

@@ -1,4 +1,4 @@
-"""Every pair of power cuts: one in the update, one in the recovery from it. Run by `make sweeps`."""
+"""Every pair of power cuts: one in the update, one in the recovery. Run by `make sweeps`."""
 
 from __future__ import annotations
 

@@ -27,6 +27,8 @@ from tools.options import DemoOptions
 KEY = derived_key(KeyType.ECDSA_P256, 1, "test")
 IMAGE = build_image(payload(5000, 1, 1), version=Version(2, 0, 0, 0), key=KEY, security_counter=1)
 
+HANGS = 60.0  # what takes so long here will never end
+
 
 @pytest.fixture(autouse=True)
 def no_waiting(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -41,6 +43,7 @@ def demo_options(tmp_path: Path, devices: int = 4) -> DemoOptions:
         image_size=4096,
         slot_size=64 << 10,
         ramp=1000,
+        duration=HANGS,
         report_dir=str(tmp_path / "report"),
         as_json=True,
     )
@@ -55,6 +58,7 @@ def run_spec(server: str, tmp_path: Path) -> FleetSpec:
         keys=(KEY.public.to_pem(),),
         slot_size=64 << 10,
         ramp=1000,
+        duration=HANGS,
         report_dir=str(tmp_path / "report"),
     )
 
@@ -93,8 +97,9 @@ async def test_a_run_against_a_server_whose_operator_starts_the_update(tmp_path:
             host, port = backend.coap_address
             spec = commands._prepared(run_spec(f"coap://{host}:{port}", tmp_path))
             running = asyncio.create_task(commands._run(spec))
-            while len(backend.unknown_identities()) < 3:
-                await asyncio.sleep(0)
+            async with asyncio.timeout(HANGS):
+                while len(backend.unknown_identities()) < 3:
+                    await asyncio.sleep(0)
             package = await backend.add_package(IMAGE, name="p", version="2.0.0")
             await backend.create_campaign(spec.names, package)
             result = await running

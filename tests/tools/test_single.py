@@ -16,6 +16,8 @@ from tools.fleet import single
 from tools.fleet.signals import stop_signals
 from tools.options import DeviceOptions
 
+HANGS = 60.0  # a test that waits so long for what takes milliseconds will wait for ever
+
 
 def options(server: str, **fields: object) -> DeviceOptions:
     return DeviceOptions(server=server, name="meter-1", slot_size=64 << 10, **fields)  # type: ignore[arg-type]
@@ -40,7 +42,8 @@ async def run_until_registered(monkeypatch: pytest.MonkeyPatch, **fields: object
             given = options(f"coap://{host}:{port}", **fields)
             image, trusted = single._equipment(given)
             running = asyncio.create_task(single._single(given, given.server, image, trusted))
-            await said.wait()
+            async with asyncio.timeout(HANGS):
+                await said.wait()
             assert backend.unknown_identities() == ["meter-1"]
             os.kill(os.getpid(), signal.SIGINT)
             code = await running

@@ -31,4 +31,5 @@ OUTCOME_OF: dict[Reason, Outcome] = {
     Reason.LOW_COUNTER: Outcome.DOWNGRADE,
     Reason.LOW_VERSION: Outcome.DOWNGRADE,
     Reason.UNMET_DEPENDENCY: Outcome.DEPENDENCY,
+    Reason.WRONG_DEVICE: Outcome.WRONG_DEVICE,
 }

@@ -5,6 +5,7 @@ from firmware_images.errors import (
     BadVersion,
     CannotBuild,
     ImageRefused,
+    PackageRefused,
     Reason,
     UnusableInput,
 )
@@ -16,6 +17,7 @@ __all__ = [
     "ByteSource",
     "CannotBuild",
     "ImageRefused",
+    "PackageRefused",
     "Reason",
     "UnusableInput",
     "as_source",

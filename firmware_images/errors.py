@@ -14,6 +14,7 @@ __all__ = [
     "BadVersion",
     "CannotBuild",
     "ImageRefused",
+    "PackageRefused",
     "Reason",
     "UnusableInput",
 ]
@@ -58,6 +59,8 @@ class Reason(enum.Enum):
     """It needs another image, or a newer running one."""
     LOW_VERSION = "low version"
     """It is older than what runs, and downgrades are prevented."""
+    WRONG_DEVICE = "wrong device"
+    """Only of packages: it names the devices that it is for, and this is none of them."""
 
 
 class ImageRefused(Exception):
@@ -70,7 +73,11 @@ class ImageRefused(Exception):
 
     def __reduce__(self) -> tuple[type[ImageRefused], tuple[Reason, str]]:
         # The default would call the class with the one formatted message (shards are processes).
-        return (ImageRefused, (self.reason, self.detail))
+        return (type(self), (self.reason, self.detail))
+
+
+class PackageRefused(ImageRefused):
+    """The package around an image failed a check; the image itself has not been judged yet."""
 
 
 class UnusableInput(ValueError):

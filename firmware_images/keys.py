@@ -74,6 +74,11 @@ class PublicKey:
         der = half.public_bytes(serialization.Encoding.DER, container)
         return cls(kind, der, hashlib.sha256(der).digest(), half)
 
+    @property
+    def half(self) -> _PublicHalf:
+        """The library's own object, for formats that sign otherwise than MCUboot does."""
+        return self._half
+
     def verifies(self, signature: bytes, digest: bytes) -> bool:
         """Whether `signature` is this key's over the SHA-256 `digest`."""
         half = self._half
@@ -108,6 +113,11 @@ class SigningKey:
     @property
     def kind(self) -> KeyType:
         return self.public.kind
+
+    @property
+    def half(self) -> _PrivateHalf:
+        """The library's own object, for formats that sign otherwise than MCUboot does."""
+        return self._half
 
     def sign(self, digest: bytes) -> bytes:
         """Sign a SHA-256 digest in the way that the bootloader checks it."""

@@ -24,7 +24,7 @@ class Unpacker(Protocol):
     def feed(self, data: bytes) -> bytes:
         """The bytes of the image that `data` brought, often none. Pieces may be of any size.
 
-        Raises `ImageRefused` as soon as something is wrong; what was given out before is worth
+        Raises `PackageRefused` (an `ImageRefused`) as soon as something is wrong; what was given out before is worth
         nothing then. An unpacker that has refused once refuses for good, with the same reason.
         """
         ...
@@ -32,7 +32,7 @@ class Unpacker(Protocol):
     def finish(self) -> None:
         """Everything has arrived. Called once.
 
-        Raises `ImageRefused` when the package is incomplete, or when its checksums or its
+        Raises `PackageRefused` when the package is incomplete, or when its checksums or its
         signature are wrong.
         """
         ...

@@ -12,7 +12,7 @@ from pathlib import Path
 import typer
 
 from agent.trailer import capacity
-from firmware_images import ImageRefused, UnusableInput
+from firmware_images import ImageRefused, PackageRefused, UnusableInput
 from firmware_images.keys import PublicKey, SigningKey, TrustedKeys, load_signing_key
 from firmware_images.mcuboot import CHECKS, Dependency, Version
 
@@ -48,6 +48,9 @@ def explained() -> Iterator[None]:
     """End the command with a sentence and an exit code instead of a traceback."""
     try:
         yield
+    except PackageRefused as refused:
+        typer.echo(f"refused: {refused}", err=True)
+        raise typer.Exit(EXIT_REFUSED) from None
     except ImageRefused as refused:
         check = CHECKS[refused.reason]
         typer.echo(f"refused: {refused} (check {check.number}: {check.rule})", err=True)

@@ -87,6 +87,8 @@ class DeviceTiming:
     """A trial boot that never comes up is reset after so long."""
     trial_seconds = 600.0
     """An image that stays on trial longer reboots and is reverted."""
+    client_retry_seconds = 5.0
+    """A client that found no port or descriptor at a reboot is made again after so long."""
     store_seconds = 60.0
     """A slot store that leaves a command unanswered longer has failed."""
 
@@ -99,6 +101,7 @@ class Device:
 
     __slots__ = (
         "_factory",
+        "_retry",
         "_timer",
         "boots",
         "client",
@@ -147,6 +150,7 @@ class Device:
         self.client: ProtocolClient | None = None
         self.on_event: Callable[[str, str, str, str], None] | None = None
         self._factory: ClientFactory | None = None
+        self._retry: Timer | None = None
         self._timer: Timer | None = None
         flash = Flash(runtime.images, slot_size, image)
         self.nvm = Nvm(flash)
@@ -266,10 +270,25 @@ class Device:
         self._start_client(report)
 
     def _start_client(self, report: BootReport) -> None:
-        if self._factory is not None:
-            client = self.client = self._factory(self)
-            client.booted(report)
-            client.start()
+        factory = self._factory
+        if factory is None:
+            return
+        try:
+            client = self.client = factory(self)
+        except OSError as error:
+            if self.boots == 1:
+                raise  # what was asked for cannot work: a person should hear of it
+            # The machine that runs us has no port or descriptor to spare just now.
+            self._retry = Timer(lambda now: self.run(self._start_again, report))
+            self.record("device", self.phase.name, self.phase.name, f"no client: {error}")
+            self.runtime.arm(self._retry, self.timing.client_retry_seconds)
+            return
+        client.booted(report)
+        client.start()
+
+    def _start_again(self, report: BootReport) -> None:
+        if self.phase is Phase.RUNNING and self.client is None:
+            self._start_client(report)
 
     def _timer_fired(self, now: float) -> None:
         self.run(self._timeout)
@@ -332,5 +351,8 @@ class Device:
         runtime.wheel.arm(self._timer, runtime.clock.now() + delay)
 
     def _disarm(self) -> None:
+        if self._retry is not None:
+            self.runtime.wheel.disarm(self._retry)
+            self._retry = None
         if self._timer is not None:
             self.runtime.wheel.disarm(self._timer)

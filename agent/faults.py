@@ -33,6 +33,8 @@ class FaultPlan:
     """Flip a bit in this page of the download before it reaches the flash, once."""
     corrupt_slot_page: int | None = None
     """Flip a bit in this page of the slot after it was verified, once: the bootloader finds it."""
+    cut_downloads: tuple[int, ...] = ()
+    """Offsets of a download at which its connection is cut, each once; over HTTP."""
     counter_bump: int = 0
     """The stored security counter is this much higher than the factory image's."""
     seed: int = 0
@@ -48,6 +50,7 @@ class FaultSpec:
     corrupt_download: float = 0.0
     corrupt_slot: float = 0.0
     counter_bump: float = 0.0
+    cut_download: float = 0.0
     cut_range: int = 2000
     """A power cut falls on one of the first so many flash operations."""
     page_range: int = 64
@@ -61,6 +64,8 @@ class FaultSpec:
         mode = tuple(CutMode)[random.below(3)]
         index = random.below(self.page_range)
         seed = random.u64()
+        lost = random.uniform(0.0, 1.0)
+        lost_at = 1 + random.below(self.page_range * 1024)
         plan = FaultPlan(
             bad_boots=int(bad < self.bad_boot),
             cut_power_at=at if cut < self.power_cut else None,
@@ -68,6 +73,7 @@ class FaultSpec:
             corrupt_page=index if page < self.corrupt_download else None,
             corrupt_slot_page=index if slot < self.corrupt_slot else None,
             counter_bump=COUNTER_BUMP if bump < self.counter_bump else 0,
+            cut_downloads=(lost_at,) if lost < self.cut_download else (),
             seed=seed,
         )
         idle = FaultPlan(cut_mode=mode, seed=seed)

@@ -2,17 +2,37 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field
+from types import MappingProxyType
 from typing import TYPE_CHECKING, Protocol
 
 from agent.bootloader import BootReport
+from agent.credentials import NO_CREDENTIAL, Credential
+from agent.misbehaviour import Misbehaviour
 from agent.registry import Registry
 from agent.update import EngineEvent
 
 if TYPE_CHECKING:
     from agent.device import Device
 
-__all__ = ["ClientFactory", "ProtocolClient", "protocol_clients"]
+__all__ = [
+    "ClientFactory",
+    "ClientSettings",
+    "ProtocolClient",
+    "Told",
+    "Trace",
+    "protocol_clients",
+]
+
+Told = Callable[[str, str, str, str | None], None]
+"""(device, verdict, detail, version): what the server just got to know of a device over the wire.
+The verdict is `updated`, `failed` or `unfinished`."""
+
+Trace = Callable[[str], None]
+"""Gets one line for each message of a device, in the protocol's own terms and without secrets."""
+
+DEFAULT_LIFETIME = 300
 
 
 class ProtocolClient(Protocol):
@@ -52,7 +72,30 @@ class ClientFactory(Protocol):
     def __call__(self, device: Device, /) -> ProtocolClient: ...
 
 
-protocol_clients: Registry[Callable[..., ProtocolClient]] = Registry("protocol")
-"""By name, what makes a client of a device and the settings that all protocols share: `server` (a
-URI), `lifetime` in seconds, `bind`, `trace` and `told`. With the settings bound by
-`functools.partial` it is a `ClientFactory`."""
+@dataclass(frozen=True, slots=True)
+class ClientSettings:
+    """What every protocol client is given beside its device."""
+
+    server: str
+    """URI; the protocol judges its scheme."""
+    lifetime: int = DEFAULT_LIFETIME
+    """Seconds that a registration lasts, for protocols that have one."""
+    bind: str | None = None
+    """Local address; None leaves it to the system or the protocol."""
+    trace: Trace | None = None
+    told: Told | None = None
+    credential: Callable[[Device], Credential] = field(default=lambda device: NO_CREDENTIAL)
+    """What a device presents; asked anew at each boot."""
+    misbehave: Callable[[Device], frozenset[Misbehaviour]] = field(
+        default=lambda device: frozenset()
+    )
+    options: Mapping[str, str] = field(default_factory=lambda: MappingProxyType({}))
+    """Settings that only this protocol knows, such as `poll` or `tenant`; it refuses others."""
+    bandwidth: float | None = None
+    """Bytes a second of a device's link."""
+
+
+protocol_clients: Registry[Callable[[Device, ClientSettings], ProtocolClient]] = Registry(
+    "protocol"
+)
+"""By name, what makes a client of a device and the settings of its group."""

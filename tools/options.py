@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
+from agent.credentials import NO_CREDENTIAL, Credential
 from tools.fleet.spec import (
     DEFAULT_LIFETIME,
     DEFAULT_SLOT_SIZE,
@@ -69,6 +70,9 @@ class DeviceOptions:
     seed: int = 0
     bind: str | None = None
     faults: tuple[FaultShare, ...] = ()
+    credential: Credential = NO_CREDENTIAL
+    options: tuple[tuple[str, str], ...] = ()
+    """Settings that only this protocol knows."""
     trace: bool = False
     """Print every message decoded."""
     as_json: bool = False

@@ -5,14 +5,20 @@ from __future__ import annotations
 import datetime
 from collections.abc import Callable
 from types import TracebackType
+from typing import TYPE_CHECKING
 
 from agent.image_store import ImageStore
+from agent.misbehaviour import Ledger
 from agent.runtime.clock import Clock, LoopClock
+from agent.runtime.http import HttpTransport
 from agent.runtime.journal import RING, Journal
 from agent.runtime.metrics import Metrics
 from agent.runtime.network import DatagramNetwork, MemoryNetwork, UdpNetwork
 from agent.runtime.random import DeviceRandom
 from agent.runtime.wheel import Timer, TimerWheel
+
+if TYPE_CHECKING:
+    from agent.runtime.mqtt import MqttTransport
 
 __all__ = ["Runtime"]
 
@@ -27,7 +33,18 @@ class Runtime:
     It is an (async) context manager; leaving it stops the clock.
     """
 
-    __slots__ = ("clock", "images", "journal", "metrics", "network", "seed", "wheel")
+    __slots__ = (
+        "clock",
+        "http",
+        "images",
+        "journal",
+        "metrics",
+        "misbehaviours",
+        "mqtt",
+        "network",
+        "seed",
+        "wheel",
+    )
 
     def __init__(
         self,
@@ -46,6 +63,11 @@ class Runtime:
         self.metrics = metrics
         self.images = images
         self.seed = seed
+        self.misbehaviours = Ledger()
+        self.http: HttpTransport | None = None
+        """None until a protocol that speaks HTTP brings its adapter, or a test its own."""
+        self.mqtt: MqttTransport | None = None
+        """Likewise."""
         clock.drive(wheel)
 
     @classmethod
@@ -118,6 +140,14 @@ class Runtime:
         """Stop the clock: no timer fires any more."""
         self.clock.stop()
 
+    async def aclose(self) -> None:
+        """Stop the clock and close what the protocols opened."""
+        self.close()
+        for transport in (self.http, self.mqtt):
+            if transport is not None:
+                await transport.close()
+        self.http = self.mqtt = None
+
     async def __aenter__(self) -> Runtime:
         return self
 
@@ -127,4 +157,4 @@ class Runtime:
         error: BaseException | None,
         trace: TracebackType | None,
     ) -> None:
-        self.close()
+        await self.aclose()

@@ -10,8 +10,9 @@ from collections.abc import Callable
 from typing import TYPE_CHECKING
 
 from agent.bootloader import BootReport
+from agent.errors import LocalMisuse
 from agent.flash import PowerLoss
-from agent.protocol import protocol_clients
+from agent.protocol import DEFAULT_LIFETIME, ClientSettings, Told, protocol_clients
 from agent.runtime.network import Address, source_address
 from agent.runtime.wheel import Timer
 from agent.update import EngineEvent, Outcome, State
@@ -20,6 +21,7 @@ from protocols.coap.message import Message
 from protocols.coap.message_layer import Exchange, Trace
 from protocols.coap.numbers import Code
 from protocols.coap.peer import Peer
+from protocols.coap.trace import describe
 from protocols.coap.tuning import DEFAULT_TUNING, TransportTuning
 from protocols.coap.uri import parse_uri
 from protocols.lwm2m.firmware import FirmwareObject
@@ -34,17 +36,12 @@ if TYPE_CHECKING:
 
 __all__ = ["Lwm2mClient", "Told"]
 
-# (device name, verdict, detail, version): what the server just got to know over the wire.
-Told = Callable[[str, str, str, str | None], None]
-
-DEFAULT_LIFETIME = 300
 DEFAULT_DISABLE_TIMEOUT = 86_400  # resource 1/x/5: the registry's default
 REBOOT_AFTER = 0.5  # seconds: the answer to an Execute of 3/0/4 leaves first
 
 _REGISTRATION_TUNING = RegistrationTuning()
 
 
-@protocol_clients.register("lwm2m")
 class Lwm2mClient:
     """Registers ``device`` with ``server`` (``coap://host[:port]``) and serves its objects.
 
@@ -255,3 +252,27 @@ _EXECUTABLES: dict[tuple[int, int], Callable[[Lwm2mClient], None]] = {
     # The device knows no error but 0, which is what stays.
     (DEVICE, 12): lambda client: None,
 }
+
+
+@protocol_clients.register("lwm2m")
+def _from_settings(device: Device, settings: ClientSettings) -> Lwm2mClient:
+    misbehaviours = settings.misbehave(device)
+    if settings.options or misbehaviours:
+        asked = sorted([*settings.options, *(name.value for name in misbehaviours)])
+        raise LocalMisuse(f"lwm2m has no option or misbehaviour {asked[0]!r}")
+    text = settings.trace
+    trace: Trace | None = None
+    if text is not None:
+        line = text  # narrowed
+
+        def trace(direction: str, address: Address, mtype: int, mid: int, message: Message) -> None:
+            line(describe(direction, address, mtype, mid, message))
+
+    return Lwm2mClient(
+        device,
+        server=settings.server,
+        lifetime=settings.lifetime,
+        bind=settings.bind,
+        trace=trace,
+        told=settings.told,
+    )

@@ -12,7 +12,7 @@ from agent.bootloader import BootReport
 from agent.device import TRANSITIONS, DeviceTiming, Phase
 from agent.errors import UnknownName
 from agent.flash import CutMode
-from agent.protocol import protocol_clients
+from agent.protocol import ClientSettings, protocol_clients
 from agent.registry import Registry
 from agent.runtime import DeviceRandom, Timer, run_virtual
 from agent.update import EngineEvent
@@ -32,7 +32,7 @@ class DummyClient:
     package = b""
     sick = False
 
-    def __init__(self, device: Device) -> None:
+    def __init__(self, device: Device, settings: ClientSettings) -> None:
         self.device = device
         self.timer = Timer(self.tick)
         self.calls: list[str] = []
@@ -115,7 +115,7 @@ class Run:
         factory = protocol_clients.get("dummy")
 
         def make(device: Device) -> DummyClient:
-            client = factory(device)
+            client = factory(device, ClientSettings(server="dummy://"))
             assert isinstance(client, DummyClient)
             client.package, client.sick = package, sick
             self.clients.append(client)

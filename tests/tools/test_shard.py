@@ -15,14 +15,14 @@ import pytest
 from agent.bootloader import BootReport
 from agent.device import Device
 from agent.errors import UnknownName
-from agent.protocol import protocol_clients
+from agent.protocol import ClientSettings, protocol_clients
 from agent.runtime.metrics import Histogram
 from agent.runtime.wheel import Timer
 from agent.update import EngineEvent, Outcome, State
 from firmware_images.keys import KeyType
 from firmware_images.mcuboot import Version, build_image
 from tools.fleet import lag, shard
-from tools.fleet.clients import Told, client_class
+from tools.fleet.clients import client_maker
 from tools.fleet.factory import derived_key, equip, payload, prospect, target_of
 from tools.fleet.fleet import join
 from tools.fleet.journal_file import JournalFile
@@ -39,19 +39,11 @@ class DummyClient:
 
     name = "dummy"
 
-    def __init__(
-        self,
-        device: Device,
-        *,
-        server: str,
-        lifetime: int,
-        bind: str | None,
-        trace: Callable[..., None] | None,
-        told: Told,
-    ) -> None:
+    def __init__(self, device: Device, settings: ClientSettings) -> None:
+        assert settings.told is not None
         self.device = device
-        self.told = told
-        self.package = PACKAGES[server]
+        self.told = settings.told
+        self.package = PACKAGES[settings.server]
         self.registered = False
         self._timer = Timer(self._work)
 
@@ -72,7 +64,7 @@ class DummyClient:
         if event.outcome is not None:
             self.device.engine.reported()
             verdict = "updated" if event.outcome is Outcome.SUCCESS else "failed"
-            self.told(self.device.name, verdict, "told", None)  # type: ignore[arg-type]
+            self.told(self.device.name, verdict, "told", None)
 
     def _later(self) -> None:
         self.device.runtime.arm(self._timer, 0.0)
@@ -269,7 +261,7 @@ def test_what_devices_will_do_with_the_image_is_said_before() -> None:
 def test_an_unknown_protocol_lists_the_known_ones() -> None:
     for name in ("nonsense", "..", "coap"):
         with pytest.raises(UnknownName, match=f"no protocol '{name}'; known: .*lwm2m"):
-            client_class(name)
+            client_maker(name)
 
 
 def test_a_full_disk_ends_the_journal_and_is_told(tmp_path: Path) -> None:

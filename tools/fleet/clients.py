@@ -2,22 +2,24 @@
 
 from __future__ import annotations
 
-import functools
 import importlib
-import pkgutil
 from collections.abc import Callable
-from typing import Protocol
+from typing import Protocol, cast
 
-import protocols
+from agent.device import Device
 from agent.errors import UnknownName
-from agent.protocol import ClientFactory, ProtocolClient, protocol_clients
+from agent.protocol import ClientFactory, ClientSettings, ProtocolClient, protocol_clients
 from tools.fleet.audit import Belief, BeliefVerdict
 
-Told = Callable[[str, BeliefVerdict, str, str | None], None]
-"""(device, verdict, detail, version): what the server just learned over the wire."""
-
-Trace = Callable[..., None]
-"""Called with every message of a device, in the protocol's own terms."""
+MODULES = {
+    "lwm2m": "protocols.lwm2m",
+    "http": "protocols.http.checkin",
+    "hawkbit": "protocols.http.hawkbit",
+    "mender": "protocols.http.mender",
+    "thingsboard": "protocols.thingsboard",
+    "aws": "protocols.mqtt.aws",
+}
+"""Where the client of each protocol is registered; a run imports its own alone."""
 
 
 class FleetClient(ProtocolClient, Protocol):
@@ -26,41 +28,20 @@ class FleetClient(ProtocolClient, Protocol):
     registered: bool
 
 
-def known_protocols() -> list[str]:
-    """Imports them all; for error messages and help, not for a run."""
-    for module in pkgutil.iter_modules(protocols.__path__):
-        importlib.import_module(f"protocols.{module.name}")
-    return protocol_clients.names()
-
-
-def client_class(name: str) -> ClientFactory:
-    """The client class of a protocol, imported on demand. Raises UnknownName."""
-    if name not in protocol_clients and name.isidentifier():
-        try:
-            importlib.import_module(f"protocols.{name}")
-        except ModuleNotFoundError as error:
-            if error.name != f"protocols.{name}":
-                raise
+def client_maker(name: str) -> Callable[[Device, ClientSettings], ProtocolClient]:
+    """What makes clients of a protocol, imported on demand. Raises UnknownName."""
     if name not in protocol_clients:
-        known = ", ".join(known_protocols()) or "none"
-        raise UnknownName(f"no protocol {name!r}; known: {known}")
+        if name not in MODULES:
+            known = ", ".join(sorted({*MODULES, *protocol_clients.names()}))
+            raise UnknownName(f"no protocol {name!r}; known: {known}")
+        importlib.import_module(MODULES[name])
     return protocol_clients.get(name)
 
 
-def client_factory(
-    protocol: str,
-    *,
-    server: str,
-    lifetime: int,
-    bind: str | None,
-    told: Told,
-    trace: Trace | None = None,
-) -> ClientFactory:
+def client_factory(protocol: str, settings: ClientSettings) -> ClientFactory:
     """The one factory that all devices of a shard share."""
-    make: Callable[..., ProtocolClient] = client_class(protocol)
-    return functools.partial(
-        make, server=server, lifetime=lifetime, bind=bind, trace=trace, told=told
-    )
+    make = client_maker(protocol)
+    return lambda device: make(device, settings)
 
 
 def is_registered(client: ProtocolClient | None) -> bool:
@@ -75,5 +56,5 @@ class BeliefBook:
     def __init__(self) -> None:
         self.beliefs: dict[str, Belief] = {}
 
-    def told(self, device: str, verdict: BeliefVerdict, detail: str, version: str | None) -> None:
-        self.beliefs[device] = Belief(verdict, detail, version)
+    def told(self, device: str, verdict: str, detail: str, version: str | None) -> None:
+        self.beliefs[device] = Belief(cast(BeliefVerdict, verdict), detail, version)

@@ -23,7 +23,7 @@ from firmware_images import ImageRefused, UnusableInput, as_source
 from firmware_images.keys import KeyType, TrustedKeys
 from firmware_images.mcuboot import Version, build_image, verify_image
 from tools.backend.backend import Backend, BackendConfig
-from tools.fleet.clients import client_class
+from tools.fleet.clients import client_maker
 from tools.fleet.factory import derived_key, equip, payload, prospect
 from tools.fleet.fleet import join
 from tools.fleet.image_server import ImageServer
@@ -99,7 +99,7 @@ def run(spec: FleetSpec, *, as_json: bool) -> int:
 
 def _prepared(spec: FleetSpec) -> FleetSpec:
     """All that can be wrong with what was asked for is found here, before anything starts."""
-    client_class(spec.protocol)
+    client_maker(spec.protocol)
     if spec.report_dir is not None:
         Path(spec.report_dir).mkdir(parents=True, exist_ok=True)
     equipped = equip(spec)

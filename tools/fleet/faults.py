@@ -17,4 +17,5 @@ def fault_spec(shares: Iterable[FaultShare]) -> FaultSpec:
         corrupt_download=by_name["corrupt-download"],
         corrupt_slot=by_name["corrupt-slot"],
         counter_bump=by_name["counter-bump"],
+        cut_download=by_name["cut-download"],
     )

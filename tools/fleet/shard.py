@@ -13,8 +13,11 @@ import gc
 from collections.abc import AsyncIterator, Callable, Mapping
 from dataclasses import dataclass, field
 
+from agent.credentials import NO_CREDENTIAL, Credential
 from agent.device import Device, Phase
 from agent.faults import FaultSpec
+from agent.misbehaviour import Judgement, Misbehaviour, MisbehaviourSpec
+from agent.protocol import ClientSettings
 from agent.runtime.metrics import MetricsSnapshot
 from agent.runtime.runtime import Runtime
 from firmware_images.keys import TrustedKeys
@@ -38,8 +41,10 @@ MAX_LAG = 1.0
 """Seconds. A run whose own scheduler is later than this in 1 of 100 looks measures itself, not the
 server: retransmission timers of 2 s begin to fire because we were late."""
 
+# Faults, start times and misbehaviour draw their numbers apart from the devices.
 FAULT_GROUP = 0xFFFFFFFC
-START_GROUP = 0xFFFFFFFB  # faults and start times draw their numbers apart from the devices
+START_GROUP = 0xFFFFFFFB
+MISBEHAVIOUR_GROUP = 0xFFFFFFFA
 
 LOOK_INTERVAL = 0.1  # seconds between two looks at how far the run has come
 REPORT_GRACE = 5.0  # seconds a final device gets to tell its server how it ended
@@ -59,6 +64,8 @@ class ShardSnapshot:
     seconds: float
     beliefs: Mapping[str, Belief] = field(default_factory=dict)
     """What the server was told over the wire; devices that told it nothing are not in it."""
+    misbehaviours: Mapping[tuple[str, str], Judgement] = field(default_factory=dict)
+    """How the server answered what devices did wrong, by protocol and name."""
     invalid: str | None = None
     error: str | None = None
     interrupted: bool = False
@@ -129,10 +136,16 @@ class Shard:
         self._book = BeliefBook()
         self._factory = client_factory(
             spec.protocol,
-            server=spec.server,
-            lifetime=spec.lifetime,
-            bind=spec.bind,
-            told=self._book.told,
+            ClientSettings(
+                server=spec.server,
+                lifetime=spec.lifetime,
+                bind=spec.bind,
+                told=self._book.told,
+                credential=self._credential,
+                misbehave=self._misbehave,
+                options=dict(spec.options),
+                bandwidth=spec.bandwidth,
+            ),
         )
         self._trusted = TrustedKeys.from_pem(*self.spec.keys)
         self._faults: FaultSpec | None = fault_spec(spec.faults) if spec.faults else None
@@ -142,6 +155,19 @@ class Shard:
         self._journal = journal
         self._began = runtime.clock.now()
         self._ended: float | None = None
+
+    def _credential(self, device: Device) -> Credential:
+        credentials = self.spec.credentials
+        if not credentials:
+            return NO_CREDENTIAL
+        return credentials[device.index - self.spec.first_index]
+
+    def _misbehave(self, device: Device) -> frozenset[Misbehaviour]:
+        """The same set at each boot: it is drawn from numbers of its own."""
+        if not self.spec.misbehave:
+            return frozenset()
+        random = self.runtime.random(MISBEHAVIOUR_GROUP, device.index)
+        return MisbehaviourSpec(self.spec.misbehave).draw(random)
 
     # --- the life of a run
 
@@ -244,6 +270,7 @@ class Shard:
             target=self.target,
             seconds=self._ended - self._began,
             beliefs=dict(self._book.beliefs),
+            misbehaviours=self.runtime.misbehaviours.snapshot(),
             invalid=self._invalid(),
             error=None if self._journal is None else self._journal.error,
             interrupted=self.stop.is_set(),

@@ -8,15 +8,13 @@ from collections.abc import Callable
 
 from agent.device import Device, Phase
 from agent.faults import FaultPlan
-from agent.runtime.network import Address
+from agent.protocol import ClientSettings, Trace
 from agent.runtime.runtime import Runtime
 from agent.trailer import capacity
 from firmware_images import ImageRefused, UnusableInput, as_source
 from firmware_images.keys import KeyType, PublicKey, TrustedKeys
 from firmware_images.mcuboot import verify_image
-from protocols.coap import Message
-from protocols.coap.trace import describe
-from tools.fleet.clients import BeliefBook, client_class, client_factory
+from tools.fleet.clients import client_factory, client_maker
 from tools.fleet.factory import derived_key, factory_image
 from tools.fleet.faults import fault_spec
 from tools.fleet.server_address import resolve_server
@@ -30,7 +28,7 @@ BRICKED = 3  # a device that failed, in the terms of `run`
 
 def single(options: DeviceOptions) -> int:
     """Run the device until Ctrl-C (130) or until only a programmer could help it (3)."""
-    client_class(options.protocol)
+    client_maker(options.protocol)
     server = resolve_server(options.server)
     image, trusted = _equipment(options)
     return asyncio.run(_single(options, server, image, trusted))
@@ -73,11 +71,14 @@ async def _single(options: DeviceOptions, server: str, image: bytes, trusted: Tr
                 trace = teller.tracer(_beside if options.as_json else _line)
             factory = client_factory(
                 options.protocol,
-                server=server,
-                lifetime=options.lifetime,
-                bind=options.bind,
-                trace=trace,
-                told=BeliefBook().told,
+                ClientSettings(
+                    server=server,
+                    lifetime=options.lifetime,
+                    bind=options.bind,
+                    trace=trace,
+                    credential=lambda device: options.credential,
+                    options=dict(options.options),
+                ),
             )
             device.attach(factory)
             try:
@@ -111,11 +112,8 @@ class _Teller:
         self._left = asyncio.Event()
         device.on_event = self._event
 
-    def tracer(self, say: Callable[[str], None]) -> Callable[..., None]:
-        def trace(direction: str, address: Address, mtype: int, mid: int, message: Message) -> None:
-            say(f"{self._time()}  {describe(direction, address, mtype, mid, message)}")
-
-        return trace
+    def tracer(self, say: Callable[[str], None]) -> Trace:
+        return lambda text: say(f"{self._time()}  {text}")
 
     async def gone(self) -> None:
         """Wait for the answer to the goodbye, for a while."""

@@ -11,6 +11,9 @@ import math
 from dataclasses import dataclass, replace
 from urllib.parse import SplitResult, urlsplit
 
+from agent.credentials import Credential
+from agent.misbehaviour import Misbehaviour
+
 DEFAULT_SLOT_SIZE = 1 << 20
 MIN_SLOT_SIZE = 16 << 10  # header, trailer and one page of payload still fit
 MAX_SLOT_SIZE = 1 << 30  # flash is modelled page by page; beyond this a typing error is likelier
@@ -19,7 +22,14 @@ MAX_LIFETIME = 0xFFFFFFFF  # a 32-bit number of seconds in the protocols that ca
 DEFAULT_LIFETIME = 300  # LwM2M's own default is a day; a vanished test device should be noticed
 
 # Every fault that a device can have; `tools.fleet.faults` hands them to the agent.
-FAULTS = ("bad-boot", "power-cut", "corrupt-download", "corrupt-slot", "counter-bump")
+FAULTS = (
+    "bad-boot",
+    "power-cut",
+    "corrupt-download",
+    "corrupt-slot",
+    "counter-bump",
+    "cut-download",
+)
 
 
 class SpecError(ValueError):
@@ -69,6 +79,14 @@ class FleetSpec:
     bind: str | None = None
     """Local address of the devices; None lets the system choose by the route to the server."""
     faults: tuple[FaultShare, ...] = ()
+    misbehave: tuple[tuple[Misbehaviour, float], ...] = ()
+    """What devices do wrong on purpose, and the share of them (0 to 1) that does."""
+    credentials: tuple[Credential, ...] = ()
+    """One per device, in the order of the names; none: the devices have none."""
+    options: tuple[tuple[str, str], ...] = ()
+    """Settings that only this protocol knows."""
+    bandwidth: float | None = None
+    """Bytes a second of each device's link; None: as fast as it comes."""
     report_dir: str | None = None
     serve_image: bool = False
     """Offer the image under a URL that the operator hands to the server."""
@@ -102,6 +120,15 @@ class FleetSpec:
         check_whole("group", self.group, 0, 2**32 - 1)
         check_whole("first_index", self.first_index, 0, 2**32 - 1)
         check_faults(self.faults)
+        check_positive("bandwidth", self.bandwidth)
+        if self.credentials and len(self.credentials) != self.devices:
+            raise SpecError(
+                "credentials", f"{len(self.credentials)} credentials for {self.devices} devices"
+            )
+        if len({name for name, _ in self.misbehave}) != len(self.misbehave):
+            raise SpecError("misbehave", "a name is given twice")
+        if len({name for name, _ in self.options}) != len(self.options):
+            raise SpecError("options", "a name is given twice")
 
     def shard(self, start: int, stop: int) -> FleetSpec:
         """The part of this run that holds devices `start` up to, not including, `stop`."""
@@ -109,6 +136,7 @@ class FleetSpec:
             self,
             devices=stop - start,
             names=self.names[start:stop],
+            credentials=self.credentials[start:stop],
             first_index=self.first_index + start,
             ramp=None if self.ramp is None else self.ramp * (stop - start) / self.devices,
         )
@@ -155,19 +183,45 @@ def split_server(uri: str) -> SplitResult:
 
 def parse_fault(text: str) -> FaultShare:
     """`NAME` or `NAME=SHARE%`."""
+    name, share = _parse_share("faults", text)
+    return FaultShare(name, share)
+
+
+def parse_misbehaviour(text: str) -> tuple[Misbehaviour, float]:
+    """`NAME` or `NAME=SHARE%`."""
+    name, share = _parse_share("misbehave", text)
+    try:
+        misbehaviour = Misbehaviour(name)
+    except ValueError:
+        known = ", ".join(one.value for one in Misbehaviour)
+        raise SpecError("misbehave", f"no misbehaviour {name!r}; known: {known}") from None
+    if not 0 < share <= 1:
+        raise SpecError("misbehave", f"{name}: a share of {share * 100:g}% is not in 0% to 100%")
+    return misbehaviour, share
+
+
+def parse_option(text: str) -> tuple[str, str]:
+    """`NAME=VALUE`."""
+    name, given, value = text.partition("=")
+    if not given or not name.strip():
+        raise SpecError("options", f"{text!r} is not NAME=VALUE")
+    return name.strip(), value.strip()
+
+
+def _parse_share(field: str, text: str) -> tuple[str, float]:
     name, given, share = text.partition("=")
     name = name.strip()
     if not name:
-        raise SpecError("faults", f"{text!r} names no fault; the form is NAME or NAME=SHARE%")
+        raise SpecError(field, f"{text!r} has no name; the form is NAME or NAME=SHARE%")
     if not given:
-        return FaultShare(name)
+        return name, 1.0
     number = share.strip()
     if not number.endswith("%"):
-        raise SpecError("faults", f"{text!r}: the share is a percentage, such as {name}=10%")
+        raise SpecError(field, f"{text!r}: the share is a percentage, such as {name}=10%")
     try:
-        return FaultShare(name, float(number[:-1]) / 100)
+        return name, float(number[:-1]) / 100
     except ValueError:
-        raise SpecError("faults", f"{text!r}: {number!r} is not a percentage") from None
+        raise SpecError(field, f"{text!r}: {number!r} is not a percentage") from None
 
 
 _SIZE_UNITS = {"": 1, "k": 1 << 10, "kib": 1 << 10, "m": 1 << 20, "mib": 1 << 20}

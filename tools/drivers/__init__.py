@@ -1,0 +1,1 @@
+"""Drivers of foreign update servers: provision, publish, start, read back, cancel, clean up."""

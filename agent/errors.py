@@ -5,7 +5,7 @@ A refused image is `firmware_images.ImageRefused`; a simulated power cut is `age
 
 from __future__ import annotations
 
-__all__ = ["AgentError", "LocalMisuse", "StoreError", "UnknownName"]
+__all__ = ["AgentError", "LocalMisuse", "StoreError", "UnknownName", "UnusableSettings"]
 
 
 class AgentError(Exception):
@@ -23,3 +23,7 @@ class StoreError(AgentError):
 
 class UnknownName(AgentError, LookupError):
     """A registry was asked for a name that nobody registered."""
+
+
+class UnusableSettings(AgentError):
+    """What a person asked of a protocol cannot be: a server URI, an option, a credential."""

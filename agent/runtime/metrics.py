@@ -174,6 +174,7 @@ class MetricsSnapshot:
     block: HistogramSnapshot = HistogramSnapshot()
     update: HistogramSnapshot = HistogramSnapshot()
     lag: HistogramSnapshot = HistogramSnapshot()
+    request: HistogramSnapshot = HistogramSnapshot()
     counters: Mapping[str, int] = field(default_factory=dict)
 
     def __add__(self, other: MetricsSnapshot) -> MetricsSnapshot:
@@ -185,6 +186,7 @@ class MetricsSnapshot:
             self.block + other.block,
             self.update + other.update,
             self.lag + other.lag,
+            self.request + other.request,
             counters,
         )
 
@@ -193,17 +195,19 @@ class Metrics:
     """One worker's numbers. The hot path adds to `counters` directly.
 
     `registration`: from the intended start of a registration to its answer. `block`: one exchange
-    of a transfer. `update`: from the start of an attempt to its outcome. `lag`: how late our own
+    of a transfer. `request`: one HTTP request or MQTT exchange that is not part of a transfer.
+    `update`: from the start of an attempt to its outcome. `lag`: how late our own
     scheduler ran what was due; a run that lags too much is invalid.
     """
 
-    __slots__ = ("block", "counters", "lag", "registration", "update")
+    __slots__ = ("block", "counters", "lag", "registration", "request", "update")
 
     def __init__(self) -> None:
         self.registration = Histogram()
         self.block = Histogram()
         self.update = Histogram()
         self.lag = Histogram()
+        self.request = Histogram()
         self.counters: dict[str, int] = dict.fromkeys(COUNTER_NAMES, 0)
 
     def count(self, name: str, n: int = 1) -> None:
@@ -216,5 +220,6 @@ class Metrics:
             self.block.snapshot(),
             self.update.snapshot(),
             self.lag.snapshot(),
+            self.request.snapshot(),
             dict(self.counters),
         )

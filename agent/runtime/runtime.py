@@ -79,8 +79,10 @@ class Runtime:
         journal: Callable[[str], object] | None = None,
         ring_size: int = RING,
         share_images: bool = True,
+        images: ImageStore | None = None,
     ) -> Runtime:
-        """Own UDP sockets; time runs with the wall, ``rate`` times as fast."""
+        """Own UDP sockets; time runs with the wall, ``rate`` times as fast. ``images`` is the store
+        of another runtime in this process, to share with."""
         clock = LoopClock(rate=rate)
         metrics = Metrics()
         return cls(
@@ -89,7 +91,7 @@ class Runtime:
             UdpNetwork(metrics.counters),
             Journal(clock.now, journal, ring_size),
             metrics,
-            ImageStore(share=share_images),
+            ImageStore(share=share_images) if images is None else images,
             seed,
         )
 

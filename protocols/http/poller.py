@@ -21,7 +21,7 @@ from typing import Any
 
 from agent.bootloader import BootReport
 from agent.device import Device
-from agent.errors import LocalMisuse
+from agent.errors import LocalMisuse, UnusableSettings
 from agent.flash import PowerLoss
 from agent.misbehaviour import Misbehaviour
 from agent.protocol import ClientSettings
@@ -84,12 +84,12 @@ class HttpPoller:
         unknown = sorted(settings.options.keys() - self.OPTIONS)
         if unknown:
             known = ", ".join(sorted(self.OPTIONS)) or "none"
-            raise LocalMisuse(f"{self.name} has no option {unknown[0]!r}; known: {known}")
+            raise UnusableSettings(f"{self.name} has no option {unknown[0]!r}; known: {known}")
         self.misbehave = settings.misbehave(device)
         strange = self.misbehave - self.MISBEHAVIOURS - {Misbehaviour.HERD}
         if strange:
             names = ", ".join(sorted(one.value for one in strange))
-            raise LocalMisuse(f"{self.name} devices cannot do {names}")
+            raise UnusableSettings(f"{self.name} devices cannot do {names}")
         self.device = device
         self.settings = settings
         self.origin: Origin = parse_server(settings.server)

@@ -5,12 +5,12 @@ from __future__ import annotations
 from dataclasses import dataclass
 from urllib.parse import urlsplit
 
-from agent.errors import LocalMisuse
+from agent.errors import UnusableSettings
 
 __all__ = ["BadServer", "Origin", "parse_server"]
 
 
-class BadServer(LocalMisuse):
+class BadServer(UnusableSettings):
     """A `--server` that no HTTP client can use."""
 
 

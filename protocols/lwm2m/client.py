@@ -10,7 +10,7 @@ from collections.abc import Callable
 from typing import TYPE_CHECKING
 
 from agent.bootloader import BootReport
-from agent.errors import LocalMisuse
+from agent.errors import UnusableSettings
 from agent.flash import PowerLoss
 from agent.protocol import DEFAULT_LIFETIME, ClientSettings, Told, protocol_clients
 from agent.runtime.network import Address, source_address
@@ -259,7 +259,7 @@ def _from_settings(device: Device, settings: ClientSettings) -> Lwm2mClient:
     misbehaviours = settings.misbehave(device)
     if settings.options or misbehaviours:
         asked = sorted([*settings.options, *(name.value for name in misbehaviours)])
-        raise LocalMisuse(f"lwm2m has no option or misbehaviour {asked[0]!r}")
+        raise UnusableSettings(f"lwm2m has no option or misbehaviour {asked[0]!r}")
     text = settings.trace
     trace: Trace | None = None
     if text is not None:

@@ -7,6 +7,7 @@ from pathlib import Path
 
 import pytest
 
+from agent.misbehaviour import Judgement
 from agent.runtime.metrics import Metrics
 from tools.fleet.audit import Belief, DeviceTruth, Target, audit
 from tools.fleet.report import MAX_ROWS, duration, render_page, write_report
@@ -41,6 +42,7 @@ def result(*names: str, believed: str = "updated") -> RunResult:
         {"server": EVIL},
         report="out",
         error=f"lost {EVIL}",
+        misbehaviours={("http", "late-report"): Judgement(1, 1, (f"{EVIL}: 204",))},
     )
 
 
@@ -94,6 +96,7 @@ def test_a_good_run_says_so() -> None:
     page = render_page(good)
     assert '<h1 class="good">All updated and the audit agrees</h1>' in page
     assert "No device failed." in page
+    assert "misbehaviour" not in page
     assert "No device differs" in page
     assert "Nothing was audited." in render_page(replace(good, audit=audit([], {}, TARGET)))
 

@@ -29,6 +29,7 @@ _HERE = Path(__file__).parent
 _PERCENTILES = (50, 90, 95, 99, 99.9)
 _LATENCY_TITLES = {
     "registration": "Registration",
+    "request": "Request",
     "block": "Block exchange",
     "update": "Whole update",
     "lag": "Our own scheduler lag",
@@ -70,6 +71,11 @@ def report_document(result: RunResult) -> dict[str, object]:
         "target": {"version": result.target.version, "digest": result.target.digest.hex()},
         "failures": dict(result.failures),
         "differences": [_difference(difference) for difference in result.audit.differences],
+        "wrong_answers": [
+            {"protocol": protocol, "misbehaviour": name, "example": example}
+            for (protocol, name), judgement in result.misbehaviours.items()
+            for example in judgement.examples
+        ],
         "counters": dict(result.metrics.counters),
         "latencies": {name: _latency(getattr(result.metrics, name)) for name in LATENCIES},
         "timeline": _timeline(result),
@@ -142,6 +148,7 @@ def render_page(result: RunResult) -> str:
         "TRAFFIC": _pairs({k.replace("_", " "): v for k, v in result.metrics.counters.items()}),
         "FAILURES": _failures(result.failures),
         "AUDIT": _audit(result),
+        "MISBEHAVIOUR": _misbehaviour(result),
         "SETTINGS": _pairs(result.settings),
         "UPLOT_CSS": (uplot / "uPlot.min.css").read_text(encoding="utf-8"),
         "UPLOT_JS": (uplot / "uPlot.iife.min.js").read_text(encoding="utf-8"),
@@ -236,6 +243,21 @@ def _audit(result: RunResult) -> str:
     )
     head = _row(["device", "difference", "what it is", "what the backend believes"], "th")
     return f'<p>{escape(kinds)}</p><table class="wide">{head}{rows}</table>{more}'
+
+
+def _misbehaviour(result: RunResult) -> str:
+    if not result.misbehaviours:
+        return ""
+    head = _row(["protocol", "misbehaviour", "right", "wrong", "what came instead"], "th")
+    rows = "".join(
+        _row([protocol, name, f"{one.kept:,}", f"{one.broken:,}", "; ".join(one.examples)])
+        for (protocol, name), one in result.misbehaviours.items()
+    )
+    return (
+        "<section><h2>Answers to misbehaviour</h2>"
+        '<p class="note">What devices did wrong on purpose, and whether the server answered as a '
+        f'right one does.</p><table class="wide">{head}{rows}</table></section>'
+    )
 
 
 def duration(seconds: float) -> str:

@@ -10,6 +10,7 @@ from __future__ import annotations
 from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass, field
 
+from agent.misbehaviour import Judgement
 from agent.runtime.metrics import MetricsSnapshot
 from tools.fleet.audit import SUCCESS, AuditResult, DeviceTruth, Target
 from tools.fleet.timeline import TimelineSnapshot
@@ -71,10 +72,17 @@ class RunResult:
     """What ended the run before its time."""
     interrupted: bool = False
     thresholds_missed: tuple[str, ...] = ()
+    misbehaviours: Mapping[tuple[str, str], Judgement] = field(default_factory=dict)
+    """How the server answered what devices did wrong on purpose, by protocol and name."""
 
     @property
     def counts(self) -> Counts:
         return sum(self.by_protocol.values(), Counts())
+
+    @property
+    def broken(self) -> int:
+        """Answers to misbehaviour that a right server would not give."""
+        return sum(judgement.broken for judgement in self.misbehaviours.values())
 
 
 def count_devices(truths: Iterable[DeviceTruth], target: Target) -> dict[str, Counts]:
@@ -101,6 +109,7 @@ EXIT_CODES: tuple[tuple[int, str, Callable[[RunResult], bool]], ...] = (
     (130, "interrupted", lambda r: r.interrupted),
     (4, "the run is invalid", lambda r: r.invalid is not None or r.error is not None),
     (1, "the audit differs", lambda r: r.audit.differ > 0),
+    (1, "the server answered misbehaviour wrongly", lambda r: r.broken > 0),
     (99, "threshold missed", lambda r: bool(r.thresholds_missed)),
     (3, "failed or unfinished devices", lambda r: r.counts.updated < r.counts.devices),
     (0, "all updated and the audit agrees", lambda r: True),
@@ -139,6 +148,15 @@ def json_object(result: RunResult) -> dict[str, object]:
         },
         "report": result.report,
     }
+    if result.misbehaviours:
+        document["misbehaviours"] = {
+            protocol: {
+                name: {"kept": judgement.kept, "broken": judgement.broken}
+                for (owner, name), judgement in result.misbehaviours.items()
+                if owner == protocol
+            }
+            for protocol in dict.fromkeys(owner for owner, _ in result.misbehaviours)
+        }
     error = result.error or result.invalid
     if error is not None:
         document["error"] = error

@@ -16,6 +16,7 @@ from dataclasses import dataclass, field
 from agent.credentials import NO_CREDENTIAL, Credential
 from agent.device import Device, Phase
 from agent.faults import FaultSpec
+from agent.image_store import ImageStore
 from agent.misbehaviour import Judgement, Misbehaviour, MisbehaviourSpec
 from agent.protocol import ClientSettings
 from agent.runtime.metrics import MetricsSnapshot
@@ -97,15 +98,17 @@ async def open_shard(
     *,
     stop: asyncio.Event | None = None,
     on_view: Callable[[View], None] | None = None,
+    images: ImageStore | None = None,
+    journal: JournalFile | None = None,
 ) -> AsyncIterator[Shard]:
-    """A shard with its runtime and its journal, closed in order whatever happens."""
+    """A shard with its runtime and its journal, closed in order whatever happens. `images` and
+    `journal` are those of another shard in this loop, to share."""
     ensure_descriptors(spec.devices)
     with contextlib.ExitStack() as stack:
-        journal = None
-        if spec.journal is not None:
+        if journal is None and spec.journal is not None:
             journal = stack.enter_context(JournalFile(spec.journal))
         write = None if journal is None else journal.write
-        async with Runtime.real(seed=spec.seed, journal=write) as runtime:
+        async with Runtime.real(seed=spec.seed, journal=write, images=images) as runtime:
             shard = Shard(runtime, spec, stop=stop, on_view=on_view, journal=journal)
             try:
                 yield shard

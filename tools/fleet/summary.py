@@ -14,6 +14,7 @@ MAX_DIFFERENCES = 20
 
 _TITLES = {
     "registration": "registration",
+    "request": "request",
     "block": "block exchange",
     "update": "whole update",
     "lag": "our own scheduler lag",
@@ -40,6 +41,15 @@ def print_summary(result: RunResult, console: Console, page: str | None) -> None
     more = len(audited.differences) - MAX_DIFFERENCES
     if more > 0:
         console.print(f"  and {more:,} more, in the report", markup=False)
+    for (protocol, name), judgement in result.misbehaviours.items():
+        console.print(
+            f"{protocol} {name}: answered rightly {judgement.kept:,} times, "
+            f"wrongly {judgement.broken:,}",
+            markup=False,
+            style="red" if judgement.broken else None,
+        )
+        for example in judgement.examples:
+            console.print(f"  {example}", markup=False)
     if page is not None:
         console.print(f"report: {page}", markup=False)
     code = exit_code(result)

@@ -8,6 +8,7 @@ of a month costs as much memory as one of half an hour and its plot is as sharp.
 from __future__ import annotations
 
 from array import array
+from bisect import bisect_right
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 
@@ -16,7 +17,7 @@ from agent.runtime.metrics import Histogram, Metrics
 INTERVAL = 1.0  # seconds between samples, before any thinning
 MAX_SAMPLES = 2048  # more than twice the pixels that a plot has across
 PERCENTILES = (50, 95, 99)
-LATENCIES = ("registration", "block", "update", "lag")
+LATENCIES = ("registration", "request", "block", "update", "lag")
 RATES = ("bytes_in", "bytes_out", "datagrams_in", "datagrams_out", "retransmissions")
 
 
@@ -102,3 +103,53 @@ class Timeline:
             },
             {name: tuple(rates) for name, rates in self._rates.items()},
         )
+
+
+def merge(timelines: Sequence[TimelineSnapshot]) -> TimelineSnapshot:
+    """Timelines of one run as one, on the times of the longest.
+
+    The others' samples are those taken last by then. States and rates are added; of percentiles
+    the worst counts, because those of several histograms cannot be joined afterwards."""
+    timelines = [timeline for timeline in timelines if timeline.times]
+    if not timelines:
+        return TimelineSnapshot()
+    longest = max(timelines, key=lambda timeline: timeline.times[-1])
+    at = [
+        [max(0, bisect_right(timeline.times, now) - 1) for now in longest.times]
+        for timeline in timelines
+    ]
+
+    def summed(columns: Sequence[Sequence[float]]) -> list[float]:
+        return [
+            sum(column[where[i]] for column, where in zip(columns, at, strict=True))
+            for i in range(len(longest.times))
+        ]
+
+    def worst(columns: Sequence[Sequence[float | None]]) -> tuple[float | None, ...]:
+        return tuple(
+            max(
+                (
+                    value
+                    for column, where in zip(columns, at, strict=True)
+                    if (value := column[where[i]]) is not None
+                ),
+                default=None,
+            )
+            for i in range(len(longest.times))
+        )
+
+    return TimelineSnapshot(
+        longest.times,
+        {
+            name: tuple(int(n) for n in summed([timeline.states[name] for timeline in timelines]))
+            for name in longest.states
+        },
+        {
+            name: {p: worst([t.latencies[name][p] for t in timelines]) for p in by_percentile}
+            for name, by_percentile in longest.latencies.items()
+        },
+        {
+            name: tuple(summed([timeline.rates[name] for timeline in timelines]))
+            for name in longest.rates
+        },
+    )

@@ -1,0 +1,413 @@
+"""Real brokers: `MqttTransport` over aiomqtt.
+
+aiomqtt brings connect, CONNACK, TLS, the event loop's readers and writers, and the goodbye; paho
+beneath it the packets. Three of aiomqtt's habits cost a fleet too much, and are replaced here, in
+the one subclass that knows its insides (pinned by tests/interop/test_mosquitto.py):
+
+* a task per message and one per idle connection: messages go straight to the listener, and one
+  handle of the loop looks after the keep-alive of all connections. So a connected device owns no
+  task; only connecting and saying goodbye are told as coroutines;
+* the default executor, where paho connects with blocking calls: six threads on two cores, shared
+  with everybody's name lookups. A transport has its own;
+* packets of any announced length, up to 256 MiB: `MAX_PACKET` ends the connection.
+
+A broker that is slow to accept holds one of `CONNECT_THREADS` for at most 5 s (paho's connect
+timeout), for TCP and again for the TLS handshake.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import socket
+import ssl
+from collections.abc import Callable, Coroutine
+from concurrent.futures import ThreadPoolExecutor
+from typing import TYPE_CHECKING, Any
+
+import aiomqtt
+import aiomqtt.exceptions
+import paho.mqtt.client as paho
+from paho.mqtt.properties import Properties
+from paho.mqtt.reasoncodes import ReasonCode
+
+from agent.runtime.mqtt import MqttCause, MqttListener, MqttSettings, MqttTransport
+from protocols.mqtt.tls import CredentialError, TlsContexts
+from protocols.mqtt.topics import check_filter, check_topic
+
+if TYPE_CHECKING:
+    from agent.runtime.runtime import Runtime
+
+__all__ = ["AiomqttTransport", "transport_of"]
+
+CONNECT_THREADS = 16
+"""Connections that are being opened at the same time."""
+CONNACK_SECONDS = 10.0
+GOODBYE_SECONDS = 2.0
+"""How long a DISCONNECT may take to leave before the connection is dropped."""
+TEND_SECONDS = 1.0
+"""How often keep-alives are looked after; a keep-alive is at least some seconds."""
+MAX_PACKET = 1 << 20
+"""Bytes. AWS IoT Core carries 128 KiB, ThingsBoard 64 KiB by default."""
+REFUSED = 0x80  # MQTT 3.1.1 section 3.9.3
+
+
+def transport_of(runtime: Runtime) -> MqttTransport:
+    """The runtime's MQTT transport; the first to ask makes one for real brokers."""
+    transport = runtime.mqtt
+    if transport is None:
+        transport = runtime.mqtt = AiomqttTransport()
+    return transport
+
+
+class AiomqttTransport:
+    """All MQTT connections of one worker to real brokers; made while its event loop runs."""
+
+    __slots__ = ("_connections", "_executor", "_stories", "_tending", "contexts", "loop")
+
+    def __init__(self) -> None:
+        self.contexts = TlsContexts()
+        self.loop = asyncio.get_running_loop()
+        self._connections: set[_Connection] = set()
+        self._stories: set[asyncio.Task[None]] = set()
+        self._executor: ThreadPoolExecutor | None = None
+        self._tending: asyncio.TimerHandle | None = None
+
+    def __len__(self) -> int:
+        """Connections that are open or being opened or closed."""
+        return len(self._connections)
+
+    def open(self, settings: MqttSettings, listener: MqttListener) -> _Connection:
+        if self._executor is None:
+            self._executor = ThreadPoolExecutor(CONNECT_THREADS, "mqtt-connect")
+        connection = _Connection(self, listener)
+        self._connections.add(connection)
+        if self._tending is None:
+            self._tending = self.loop.call_later(TEND_SECONDS, self._tend)
+        self.tell(connection.connect(settings, self.contexts, self._executor))
+        return connection
+
+    async def close(self) -> None:
+        for connection in list(self._connections):
+            connection.close()
+        while self._stories:
+            await asyncio.wait(self._stories)
+        if self._tending is not None:
+            self._tending.cancel()
+            self._tending = None
+        if self._executor is not None:
+            self._executor.shutdown()
+            self._executor = None
+
+    def tell(self, story: Coroutine[None, None, None]) -> None:
+        """Run a coroutine that ends by itself."""
+        task = self.loop.create_task(story)
+        self._stories.add(task)
+        task.add_done_callback(self._stories.discard)
+
+    def gone(self, connection: _Connection) -> None:
+        self._connections.discard(connection)
+
+    def _tend(self) -> None:
+        self._tending = None
+        for connection in list(self._connections):
+            connection.tend()
+        if self._connections:
+            self._tending = self.loop.call_later(TEND_SECONDS, self._tend)
+
+
+class _Client(aiomqtt.Client):
+    """aiomqtt's client without its tasks; what it hears goes to `owner`."""
+
+    def __init__(self, owner: _Connection, settings: MqttSettings, contexts: TlsContexts) -> None:
+        self._owner = owner
+        will = settings.will
+        super().__init__(
+            settings.host,
+            settings.port,
+            username=settings.username,
+            password=settings.password,
+            identifier=settings.client_id,
+            will=None
+            if will is None
+            else aiomqtt.Will(will.topic, will.payload, will.qos, will.retain),
+            clean_session=settings.clean_session,
+            keepalive=settings.keepalive,
+            bind_address=settings.bind or "",
+            timeout=CONNACK_SECONDS,
+            tls_context=contexts.of(settings.credential, verify=settings.verify)
+            if settings.tls
+            else None,
+        )
+
+    # --- what the connection asks
+
+    async def connect(self, executor: ThreadPoolExecutor) -> None:
+        """The first half of `async with`, on the transport's own threads."""
+        try:
+            await self._loop.run_in_executor(executor, self._client_connect)
+        except (OSError, ValueError) as error:
+            raise aiomqtt.MqttError(str(error) or type(error).__name__) from None
+        await self._wait_for(self._connected, timeout=CONNACK_SECONDS)
+        self._disconnected.add_done_callback(self._ended)
+
+    async def goodbye(self) -> None:
+        """The second half: DISCONNECT behind everything that was published, then the socket."""
+        if not self._disconnected.done() and self._client.disconnect() == paho.MQTT_ERR_SUCCESS:
+            await asyncio.wait((self._disconnected,), timeout=GOODBYE_SECONDS)
+        self.drop()
+
+    def drop(self) -> None:
+        """Close the socket without a word to the broker. Not from inside a paho callback: paho
+        would wait for itself."""
+        self._client._sock_close()
+
+    def vanish(self) -> None:
+        """From anywhere: nothing leaves any more, and the socket is closed soon."""
+        sock = self._client.socket()
+        if isinstance(sock, socket.socket):
+            with contextlib.suppress(OSError):
+                sock.shutdown(socket.SHUT_RDWR)
+        self._loop.call_soon(self.drop)
+
+    def tend(self) -> None:
+        self._client.loop_misc()
+
+    def publish_soon(self, topic: str, payload: bytes, qos: int, retain: bool) -> int | None:
+        """The packet's number; None when it was dropped."""
+        info = self._client.publish(topic, payload, qos, retain)
+        return info.mid if info.rc == paho.MQTT_ERR_SUCCESS else None
+
+    def subscribe_soon(self, filters: tuple[str, ...], qos: int) -> int | None:
+        return self._client.subscribe([(topic_filter, qos) for topic_filter in filters])[1]
+
+    # --- what paho calls, in the loop's thread but for `_on_socket_open`
+
+    def _on_connect(
+        self,
+        client: paho.Client,
+        userdata: Any,
+        flags: paho.ConnectFlags,
+        reason_code: ReasonCode,
+        properties: Properties | None = None,
+    ) -> None:
+        self._owner.session_present = flags.session_present
+        super()._on_connect(client, userdata, flags, reason_code, properties)
+
+    def _on_disconnect(
+        self,
+        client: paho.Client,
+        userdata: Any,
+        flags: paho.DisconnectFlags,
+        reason_code: ReasonCode,
+        properties: Properties | None = None,
+    ) -> None:
+        self._failed(aiomqtt.MqttError("closed by the broker before its CONNACK"), before=True)
+        super()._on_disconnect(client, userdata, flags, reason_code, properties)
+
+    def _on_message(self, client: paho.Client, userdata: Any, message: paho.MQTTMessage) -> None:
+        self._owner.received(message)
+
+    def _on_publish(
+        self,
+        client: paho.Client,
+        userdata: Any,
+        mid: int,
+        reason_code: ReasonCode,
+        properties: Properties,
+    ) -> None:
+        self._owner.acknowledged(mid)
+
+    def _on_subscribe(
+        self,
+        client: paho.Client,
+        userdata: Any,
+        mid: int,
+        reason_codes: list[ReasonCode],
+        properties: Properties | None = None,
+    ) -> None:
+        self._owner.granted(mid, [code.value for code in reason_codes])
+
+    def _on_socket_open(self, client: paho.Client, userdata: Any, sock: Any) -> None:
+        # On the thread that connects.
+        self._loop.call_soon_threadsafe(self._watch, sock)
+
+    def _watch(self, sock: socket.socket) -> None:
+        if self._client.socket() is sock and sock.fileno() >= 0:  # else closed meanwhile
+            self._loop.add_reader(sock, self._readable)
+
+    def _readable(self) -> None:
+        client = self._client
+        try:
+            while True:
+                client.loop_read()
+                if client._in_packet["remaining_length"] > MAX_PACKET:
+                    raise aiomqtt.MqttError(f"a packet of more than {MAX_PACKET} bytes")
+                sock = client.socket()
+                # TLS may have decrypted more than was read, which no selector sees.
+                if not isinstance(sock, ssl.SSLSocket) or not sock.pending():
+                    return
+        except Exception as error:  # whatever paho and the socket raise when a connection breaks
+            self._failed(error)
+
+    def _failed(self, error: Exception, *, before: bool = False) -> None:
+        """The connection is broken; with `before` only if the CONNACK is still to come."""
+        if not self._connected.done():
+            self._connected.set_exception(error)
+        elif not before and not self._disconnected.done():
+            self._disconnected.set_exception(error)
+
+    def _ended(self, disconnected: asyncio.Future[None]) -> None:
+        error = disconnected.exception()
+        self._owner.ended(str(error) if error is not None else "")
+
+
+class _Connection:
+    """One connection of one device."""
+
+    __slots__ = ("_client", "_closing", "_listener", "_pending", "_transport", "session_present")
+
+    def __init__(self, transport: AiomqttTransport, listener: MqttListener) -> None:
+        self._transport = transport
+        self._listener: MqttListener | None = listener
+        self._client: _Client | None = None
+        """While it is connected."""
+        self._closing = False
+        self._pending: dict[int, Callable[[], None] | tuple[str, ...]] | None = None
+        """What the broker has to answer, by packet number: who is called when a message was
+        acknowledged, and the filters of a subscription."""
+        self.session_present = False
+
+    # --- MqttConnection
+
+    def publish(
+        self,
+        topic: str,
+        payload: bytes,
+        *,
+        qos: int = 1,
+        retain: bool = False,
+        acknowledged: Callable[[], None] | None = None,
+    ) -> None:
+        check_topic(topic)
+        if qos not in (0, 1):
+            raise ValueError(f"QoS {qos}: 0 and 1 are there")
+        if self._client is not None and not self._closing:
+            mid = self._client.publish_soon(topic, payload, qos, retain)
+            if qos and mid is not None and acknowledged is not None:
+                self._expect(mid, acknowledged)
+
+    def subscribe(self, *filters: str, qos: int = 1) -> None:
+        for topic_filter in filters:
+            check_filter(topic_filter)
+        if self._client is not None and not self._closing and filters:
+            mid = self._client.subscribe_soon(filters, qos)
+            if mid is not None:
+                self._expect(mid, filters)
+
+    def close(self) -> None:
+        if not self._closing:
+            self._closing = True
+            if self._client is not None:
+                self._transport.tell(self._leave(self._client))
+
+    def abort(self) -> None:
+        self._listener = None
+        self._closing = True
+        if self._client is not None:
+            self._client.vanish()
+            self._over(MqttCause.CLOSED, "")
+
+    # --- told as stories
+
+    async def connect(
+        self, settings: MqttSettings, contexts: TlsContexts, executor: ThreadPoolExecutor
+    ) -> None:
+        try:
+            client = _Client(self, settings, contexts)
+        except (CredentialError, ValueError) as error:
+            self._over(MqttCause.UNREACHABLE, str(error))
+            return
+        try:
+            await client.connect(executor)
+        except aiomqtt.MqttError as error:
+            client.drop()
+            refused = isinstance(error, aiomqtt.exceptions.MqttConnectError)
+            self._over(MqttCause.REFUSED if refused else MqttCause.UNREACHABLE, str(error))
+            return
+        if self._listener is None:
+            client.drop()
+            self._over(MqttCause.CLOSED, "")
+        elif self._closing:
+            await self._leave(client)
+        else:
+            self._client = client
+            self._tell(self._listener.connected, self.session_present)
+
+    async def _leave(self, client: _Client) -> None:
+        await client.goodbye()
+        self._over(MqttCause.CLOSED, "")
+
+    # --- what its client calls
+
+    def received(self, message: paho.MQTTMessage) -> None:
+        if self._listener is None or self._closing:
+            return
+        try:
+            topic = message.topic
+        except UnicodeDecodeError:
+            raise aiomqtt.MqttError("a topic that is not UTF-8") from None  # section 1.5.3
+        self._tell(self._listener.received, topic, bytes(message.payload), message.qos, message.dup)
+
+    def acknowledged(self, mid: int) -> None:
+        call = self._answered(mid)
+        if callable(call) and self._listener is not None:
+            self._tell(call)
+
+    def granted(self, mid: int, codes: list[int]) -> None:
+        filters = self._answered(mid)
+        if isinstance(filters, tuple) and self._listener is not None:
+            refused = [f for f, code in zip(filters, codes, strict=False) if code >= REFUSED]
+            self._tell(self._listener.subscribed, tuple(refused))
+
+    def ended(self, detail: str) -> None:
+        """The connection broke, or its DISCONNECT left."""
+        if self._client is not None and not self._closing:
+            self._client.drop()
+            self._over(MqttCause.LOST, detail)
+
+    def tend(self) -> None:
+        if self._client is not None:
+            self._client.tend()
+
+    # --- inside
+
+    def _expect(self, mid: int, answer: Callable[[], None] | tuple[str, ...]) -> None:
+        if self._pending is None:
+            self._pending = {}
+        self._pending[mid] = answer
+
+    def _answered(self, mid: int) -> Callable[[], None] | tuple[str, ...] | None:
+        pending = self._pending
+        if pending is None:
+            return None
+        answer = pending.pop(mid, None)
+        if not pending:
+            self._pending = None
+        return answer
+
+    def _over(self, cause: MqttCause, detail: str) -> None:
+        listener, self._listener = self._listener, None
+        self._client = None
+        self._closing = True
+        self._pending = None
+        self._transport.gone(self)
+        if listener is not None:
+            self._tell(listener.disconnected, cause, detail)
+
+    def _tell(self, call: Callable[..., object], *arguments: object) -> None:
+        try:
+            call(*arguments)
+        except Exception as error:  # one device's defect must not cost another its packet
+            context = {"message": "an MQTT listener failed", "exception": error}
+            self._transport.loop.call_exception_handler(context)

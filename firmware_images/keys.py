@@ -60,10 +60,11 @@ class PublicKey:
     @classmethod
     def from_pem(cls, pem: bytes, name: str = "key") -> PublicKey:
         """Read a public key; a private one is accepted and only its public half is kept."""
-        return cls._of(_load(pem, name)[1], name)
+        return cls.from_half(_load(pem, name)[1], name)
 
     @classmethod
-    def _of(cls, half: object, name: str) -> PublicKey:
+    def from_half(cls, half: object, name: str) -> PublicKey:
+        """Of the library's own object, such as the one that a certificate holds."""
         kind = _kind_of(half, name)
         assert isinstance(half, _PublicHalf)  # what _kind_of has just established
         container = (
@@ -173,7 +174,7 @@ def generate_key(kind: KeyType) -> SigningKey:
             half = rsa.generate_private_key(RSA_EXPONENT, 2048)
         case KeyType.RSA_3072:
             half = rsa.generate_private_key(RSA_EXPONENT, 3072)
-    return SigningKey(PublicKey._of(half.public_key(), "new key"), half)
+    return SigningKey(PublicKey.from_half(half.public_key(), "new key"), half)
 
 
 def load_signing_key(pem: bytes, name: str = "key") -> SigningKey:
@@ -181,7 +182,7 @@ def load_signing_key(pem: bytes, name: str = "key") -> SigningKey:
     half, public_half = _load(pem, name)
     if half is None:
         raise BadKey(f"{name}: holds only a public key; signing needs the private one")
-    public = PublicKey._of(public_half, name)
+    public = PublicKey.from_half(public_half, name)
     assert isinstance(half, _PrivateHalf)  # the public half is of a known kind, so is this one
     return SigningKey(public, half)
 

@@ -24,8 +24,8 @@ class Unpacker(Protocol):
     def feed(self, data: bytes) -> bytes:
         """The bytes of the image that `data` brought, often none. Pieces may be of any size.
 
-        Raises `PackageRefused` (an `ImageRefused`) as soon as something is wrong; what was given out before is worth
-        nothing then. An unpacker that has refused once refuses for good, with the same reason.
+        Raises `PackageRefused` (an `ImageRefused`) as soon as something is wrong; what was given
+        out before is worth nothing then, and the unpacker is not fed again.
         """
         ...
 

@@ -2,8 +2,9 @@
 
 A device runs these in the order of their numbers and stops at the first that fails, as
 `bootutil_img_validate` and the loader around it do. BAD_STRUCTURE also ends checks 2 and 6, where
-lengths contradict each other, and records whose own length is wrong. WRONG_DEVICE is a package's. Numbers missing here (11,
-vendor and class ids; 14, decryption) belong to build options this verifier does not offer.
+lengths contradict each other, and records whose own length is wrong. WRONG_DEVICE is a package's
+reason and has no check here. Numbers missing here (11, vendor and class ids; 14, decryption) belong
+to build options this verifier does not offer.
 """
 
 from __future__ import annotations

@@ -48,8 +48,20 @@ class TlsContexts:
         return context
 
 
+class _Socket(ssl.SSLSocket):
+    """A TLS socket that is closed when its handshake fails: paho leaves that to the collector."""
+
+    def do_handshake(self, block: bool = False) -> None:
+        try:
+            super().do_handshake(block)
+        except OSError:
+            self.close()
+            raise
+
+
 def _make(credential: Credential, verify: bool) -> ssl.SSLContext:
     context = ssl.SSLContext(ssl.PROTOCOL_TLS_CLIENT)
+    context.sslsocket_class = _Socket
     context.minimum_version = ssl.TLSVersion.TLSv1_2
     if not verify:
         context.check_hostname = False

@@ -49,6 +49,19 @@ TEND_SECONDS = 1.0
 """How often keep-alives are looked after; a keep-alive is at least some seconds."""
 MAX_PACKET = 1 << 20
 """Bytes. AWS IoT Core carries 128 KiB, ThingsBoard 64 KiB by default."""
+CALLBACKS = (
+    "on_connect",
+    "on_disconnect",
+    "on_message",
+    "on_publish",
+    "on_socket_close",
+    "on_socket_open",
+    "on_socket_register_write",
+    "on_socket_unregister_write",
+    "on_subscribe",
+    "on_unsubscribe",
+)
+"""What aiomqtt sets."""
 REFUSED = 0x80  # MQTT 3.1.1 section 3.9.3
 
 
@@ -121,6 +134,7 @@ class _Client(aiomqtt.Client):
 
     def __init__(self, owner: _Connection, settings: MqttSettings, contexts: TlsContexts) -> None:
         self._owner = owner
+        self._drained: asyncio.Future[None] | None = None
         will = settings.will
         super().__init__(
             settings.host,
@@ -139,6 +153,8 @@ class _Client(aiomqtt.Client):
             if settings.tls
             else None,
         )
+        # What goes wrong is told to the listener; a line for each device of a fleet helps nobody.
+        self._client.disable_logger()
 
     # --- what the connection asks
 
@@ -152,7 +168,16 @@ class _Client(aiomqtt.Client):
         self._disconnected.add_done_callback(self._ended)
 
     async def goodbye(self) -> None:
-        """The second half: DISCONNECT behind everything that was published, then the socket."""
+        """The second half: everything that was published, then DISCONNECT, then the socket."""
+        # paho closes behind its DISCONNECT, and acknowledgements that nobody read would then make
+        # the kernel reset the connection, before the broker has read what came with them.
+        if self._client._out_messages and not self._disconnected.done():
+            self._drained = self._loop.create_future()
+            await asyncio.wait(
+                (self._drained, self._disconnected),
+                timeout=GOODBYE_SECONDS,
+                return_when=asyncio.FIRST_COMPLETED,
+            )
         if not self._disconnected.done() and self._client.disconnect() == paho.MQTT_ERR_SUCCESS:
             await asyncio.wait((self._disconnected,), timeout=GOODBYE_SECONDS)
         self.drop()
@@ -161,6 +186,11 @@ class _Client(aiomqtt.Client):
         """Close the socket without a word to the broker. Not from inside a paho callback: paho
         would wait for itself."""
         self._client._sock_close()
+        # aiomqtt's client and paho's hold each other; a fleet that reconnects cannot wait for the
+        # garbage collector, least of all after gc.freeze().
+        self._disconnected.remove_done_callback(self._ended)
+        for callback in CALLBACKS:
+            setattr(self._client, callback, None)
 
     def vanish(self) -> None:
         """From anywhere: nothing leaves any more, and the socket is closed soon."""
@@ -217,6 +247,10 @@ class _Client(aiomqtt.Client):
         properties: Properties,
     ) -> None:
         self._owner.acknowledged(mid)
+        drained = self._drained
+        # paho forgets the message right after this call.
+        if drained is not None and not drained.done() and len(client._out_messages) == 1:
+            drained.set_result(None)
 
     def _on_subscribe(
         self,

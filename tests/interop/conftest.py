@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import shutil
 
 import pytest
@@ -13,12 +14,18 @@ PEERS = {
     "mvn": "maven",
     "coap-server-notls": "libcoap3-bin",
     "coap-client-notls": "libcoap3-bin",
+    "mosquitto": "mosquitto",
 }
+# Debian's servers are in folders that are not on every user's path.
+SYSTEM = ("/usr/sbin", "/usr/local/sbin")
 
 
 @pytest.fixture(scope="session", autouse=True)
 def peers() -> None:
-    missing = [f"{name} ({package})" for name, package in PEERS.items() if not shutil.which(name)]
+    path = os.pathsep.join((os.environ.get("PATH", ""), *SYSTEM))
+    missing = [
+        f"{name} ({package})" for name, package in PEERS.items() if not shutil.which(name, path=path)
+    ]
     if missing:
         pytest.fail(
             f"not installed: {', '.join(missing)}; tests/interop/setup.sh installs them",

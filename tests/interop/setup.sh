@@ -9,6 +9,7 @@ command -v mvn >/dev/null || missing="$missing maven"
 if ! command -v coap-server-notls >/dev/null || ! command -v coap-client-notls >/dev/null; then
   missing="$missing libcoap3-bin"
 fi
+command -v mosquitto >/dev/null || [ -x /usr/sbin/mosquitto ] || missing="$missing mosquitto"
 [ -n "$missing" ] || exit 0
 
 if ! command -v apt-get >/dev/null; then

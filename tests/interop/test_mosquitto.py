@@ -1,0 +1,171 @@
+"""The transport to real brokers, against mosquitto: the contract, TLS, a fleet in one process."""
+
+from __future__ import annotations
+
+import asyncio
+import os
+import uuid
+from collections.abc import AsyncIterator, Iterator
+from dataclasses import replace
+from pathlib import Path
+
+import pytest
+
+from agent.credentials import Credential
+from agent.runtime.clock import LoopClock
+from agent.runtime.mqtt import MqttCause, MqttSettings
+from protocols.mqtt import AiomqttTransport
+from tests.interop.mosquitto import Authority, Mosquitto, free_port, mosquitto
+from tests.protocols.mqtt.contract import SCENES, Heard, Scene, World
+
+FLEET = 2000
+
+
+@pytest.fixture(scope="module")
+def broker(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Mosquitto]:
+    folder: Path = tmp_path_factory.mktemp("mosquitto")
+    for parent in (folder, *folder.parents):
+        if parent.owner() == folder.owner() and os.access(parent, os.W_OK):
+            parent.chmod(parent.stat().st_mode | 0o011)  # mosquitto runs as a user of its own
+    with mosquitto(folder) as running:
+        yield running
+
+
+@pytest.fixture
+async def transport() -> AsyncIterator[AiomqttTransport]:
+    transport = AiomqttTransport()
+    yield transport
+    await transport.close()
+    assert len(transport) == 0
+
+
+def plain(broker: Mosquitto) -> MqttSettings:
+    return MqttSettings("127.0.0.1", broker.port, f"test-{uuid.uuid4().hex[:8]}")
+
+
+def secure(broker: Mosquitto, credential: Credential) -> MqttSettings:
+    settings = replace(plain(broker), port=broker.tls_port)
+    return replace(settings, tls=True, credential=credential)
+
+
+@pytest.mark.parametrize("tls", [False, True], ids=["plain", "tls"])
+@pytest.mark.parametrize("scene", SCENES, ids=lambda scene: scene.__name__)
+async def test_contract(
+    scene: Scene, tls: bool, broker: Mosquitto, transport: AiomqttTransport
+) -> None:
+    settings = secure(broker, broker.authority.issue("device")) if tls else plain(broker)
+    async with asyncio.timeout(60):
+        await scene(World(transport, LoopClock(), settings))
+
+
+async def refused(transport: AiomqttTransport, settings: MqttSettings) -> Heard:
+    heard = Heard()
+    transport.open(settings, heard)
+    async with asyncio.timeout(20):
+        while heard.over is None:
+            await asyncio.sleep(0.01)
+    assert heard.present is None
+    return heard
+
+
+async def test_tls_verifies_both_sides(broker: Mosquitto, transport: AiomqttTransport) -> None:
+    own = broker.authority.issue("device")
+    stranger = Authority("somebody else's")
+    # The broker's certificate is from an authority that the device does not trust.
+    heard = await refused(transport, secure(broker, replace(own, authorities=stranger.pem)))
+    assert heard.over is MqttCause.UNREACHABLE
+    assert "certificate verify failed" in heard.detail
+    # The device has no certificate, or one that the broker does not trust.
+    for credential in (
+        replace(own, certificate=b"", private_key=b""),
+        replace(stranger.issue("device"), authorities=broker.authority.pem),
+    ):
+        heard = await refused(transport, secure(broker, credential))
+        assert heard.over is MqttCause.UNREACHABLE
+    # The name: the certificate is for 127.0.0.1.
+    heard = await refused(transport, replace(secure(broker, own), host="localhost"))
+    assert heard.over is MqttCause.UNREACHABLE
+    assert "127.0.0.1" not in heard.detail or "localhost" in heard.detail
+    # A credential that is none.
+    for broken in (
+        Credential(certificate=own.certificate, private_key=b"no key"),
+        Credential(authorities=b"nobody"),
+    ):
+        heard = await refused(transport, secure(broker, broken))
+        assert heard.over is MqttCause.UNREACHABLE
+        assert "no key" not in heard.detail
+    assert len(transport) == 0
+
+
+async def test_nobody_listens(transport: AiomqttTransport) -> None:
+    heard = await refused(transport, MqttSettings("127.0.0.1", free_port(), "x"))
+    assert heard.over is MqttCause.UNREACHABLE
+    assert "refused" in heard.detail
+
+
+async def test_a_server_that_is_no_broker(transport: AiomqttTransport) -> None:
+    """It announces a packet of 200 MB, sends nothing, or nonsense."""
+    answers = iter(
+        [b"\x20\xff\xff\xff\x5f" + bytes(3000), b"HTTP/1.1 400 Bad Request\r\n\r\n", b""]
+    )
+
+    async def serve(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        await reader.read(100)
+        writer.write(next(answers))
+        await writer.drain()
+        await asyncio.sleep(0.2)
+        writer.close()
+        await writer.wait_closed()
+
+    server = await asyncio.start_server(serve, "127.0.0.1", 0)
+    port = server.sockets[0].getsockname()[1]
+    for _ in range(3):
+        heard = await refused(transport, MqttSettings("127.0.0.1", port, "x"))
+        assert heard.over is MqttCause.UNREACHABLE
+    server.close()
+    await server.wait_closed()
+
+
+async def test_one_context_for_each_set_of_credentials(
+    broker: Mosquitto, transport: AiomqttTransport
+) -> None:
+    world = World(transport, LoopClock(), secure(broker, broker.authority.issue("fleet")))
+    for number in range(20):
+        await world.connect(world.named(str(number)))
+    assert len(transport.contexts) == 1
+    other = replace(world.named("other"), credential=broker.authority.issue("other"))
+    connection, heard = await world.connect(other)
+    assert len(transport.contexts) == 2
+    connection.close()
+    await world.until(lambda: heard.over is not None, "the goodbye")
+    del connection
+    await world.until(lambda: len(transport.contexts) == 1, "the end of its context")
+
+
+async def test_a_fleet_in_one_process(broker: Mosquitto, transport: AiomqttTransport) -> None:
+    """Two thousand devices connect, each gets the message that is meant for it, all say goodbye;
+    while they are idle they own no task."""
+    world = World(transport, LoopClock(), plain(broker))
+    devices = [Heard() for _ in range(FLEET)]
+    connections = [
+        transport.open(replace(world.named(str(number)), bind="127.0.0.1"), heard)
+        for number, heard in enumerate(devices)
+    ]
+    async with asyncio.timeout(120):
+        while not all(heard.present is not None for heard in devices):
+            await asyncio.sleep(0.05)
+        for number, connection in enumerate(connections):
+            connection.subscribe(world.topic(f"to/{number}"))
+        while not all(heard.granted for heard in devices):
+            await asyncio.sleep(0.05)
+        assert len(asyncio.all_tasks()) < 10
+        sender, _ = await world.connect(world.named("sender"))
+        for number in range(FLEET):
+            sender.publish(world.topic(f"to/{number}"), b"%d" % number)
+        while not all(heard.messages for heard in devices):
+            await asyncio.sleep(0.05)
+    for number, heard in enumerate(devices):
+        assert heard.messages == [(world.topic(f"to/{number}"), b"%d" % number)]
+        assert heard.over is None
+    await transport.close()
+    assert all(heard.over is MqttCause.CLOSED for heard in devices)

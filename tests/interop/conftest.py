@@ -23,9 +23,8 @@ SYSTEM = ("/usr/sbin", "/usr/local/sbin")
 @pytest.fixture(scope="session", autouse=True)
 def peers() -> None:
     path = os.pathsep.join((os.environ.get("PATH", ""), *SYSTEM))
-    missing = [
-        f"{name} ({package})" for name, package in PEERS.items() if not shutil.which(name, path=path)
-    ]
+    absent = (name for name in PEERS if not shutil.which(name, path=path))
+    missing = [f"{name} ({PEERS[name]})" for name in absent]
     if missing:
         pytest.fail(
             f"not installed: {', '.join(missing)}; tests/interop/setup.sh installs them",

@@ -9,7 +9,7 @@ story that a person would tell, a check-in or a download.
 from __future__ import annotations
 
 import enum
-from collections.abc import AsyncIterator, Iterator, Mapping, Sequence
+from collections.abc import AsyncIterator, Callable, Iterator, Mapping, Sequence
 from contextlib import AbstractAsyncContextManager
 from dataclasses import dataclass, field
 from typing import Protocol
@@ -101,8 +101,10 @@ class HttpLink:
     bandwidth: float | None = None
     """Bytes a second that a body may arrive with."""
     cuts: tuple[int, ...] = ()
-    """Body offsets of a resource at which the connection is aborted, each once: the reader gets
-    the bytes before it and then `HttpFailed(CUT)`."""
+    """Offsets of a resource (a Range counts from its first byte's place) at which the connection is
+    aborted: the reader gets the bytes before it and then `HttpFailed(CUT)`."""
+    cut: Callable[[int], None] | None = None
+    """Told each offset where that was done, so that whoever owns the plan cuts there only once."""
 
 
 PLAIN_LINK = HttpLink()
@@ -190,8 +192,9 @@ class HttpClient(Protocol):
         limit: int = MAX_BODY,
         redirects: int = 0,
     ) -> HttpResponse:
-        """Ask and read the answer whole. `redirects` are followed so many times; Authorization and
-        Cookie stay behind when the origin changes. Raises `HttpFailed`."""
+        """Ask and read the answer whole. `redirects` are followed so many times, with none an
+        answer that redirects is an answer; Authorization and Cookie stay behind when the origin
+        changes. Raises `HttpFailed`."""
         ...
 
     def stream(

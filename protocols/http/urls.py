@@ -1,13 +1,18 @@
-"""Server URIs of HTTP protocols, judged before anything is sent."""
+"""URLs, judged before anything is sent: a server's, given by a person, and links of servers."""
 
 from __future__ import annotations
 
+import re
 from dataclasses import dataclass
-from urllib.parse import urlsplit
+from functools import lru_cache
+from urllib.parse import quote, urlsplit
 
 from agent.errors import UnusableSettings
 
-__all__ = ["BadServer", "Origin", "parse_server"]
+__all__ = ["BadServer", "BadUrl", "Origin", "Site", "locate", "parse_server"]
+
+MAX_URL = 8192
+"""Characters. Servers refuse longer request lines (nginx: 8 KiB), and signed links stay below."""
 
 
 class BadServer(UnusableSettings):
@@ -44,3 +49,71 @@ def parse_server(uri: str) -> Origin:
         port = 443 if parts.scheme == "https" else 80
     base = f"{parts.scheme}://{parts.netloc}{parts.path.rstrip('/')}"
     return Origin(base, parts.scheme, parts.hostname, port)
+
+
+class BadUrl(ValueError):
+    """A link that cannot be followed. `str` does not repeat it: links carry secrets."""
+
+
+@dataclass(frozen=True, slots=True)
+class Site:
+    """Where requests go: an origin (RFC 6454 section 4)."""
+
+    scheme: str
+    host: str
+    """In ASCII; an IPv6 address without brackets."""
+    port: int
+    authority: str
+    """As in a Host field: the port only where it is not the scheme's own."""
+
+    @property
+    def origin(self) -> str:
+        return f"{self.scheme}://{self.authority}"
+
+
+_DEFAULT_PORTS = {"http": 80, "https": 443}
+_NOT_SENDABLE = re.compile(r"[^!-~]")
+
+
+@lru_cache(maxsize=256)  # one entry per server, not per device
+def _site(prefix: str) -> Site:
+    try:
+        parts = urlsplit(prefix)
+        port = parts.port
+        host = (parts.hostname or "").encode("idna" if ":" not in prefix[8:] else "ascii")
+    except (ValueError, UnicodeError):
+        raise BadUrl("the URL cannot be read") from None
+    if parts.scheme not in _DEFAULT_PORTS:
+        raise BadUrl("the URL is neither http:// nor https://")
+    if parts.username is not None or parts.password is not None:
+        raise BadUrl("the URL holds a user name")
+    name = host.decode()
+    if not name or _NOT_SENDABLE.search(name):
+        raise BadUrl("the URL names no host")
+    default = _DEFAULT_PORTS[parts.scheme]
+    shown = f"[{name}]" if ":" in name else name
+    if port is None:
+        port = default
+    if not port:
+        raise BadUrl("the URL names port 0")
+    return Site(parts.scheme, name, port, shown if port == default else f"{shown}:{port}")
+
+
+def locate(url: str) -> tuple[Site, str]:
+    """Where to send a request for `url`, and its target: path and query, ready to be sent. Raises
+    BadUrl."""
+    if len(url) > MAX_URL:
+        raise BadUrl(f"the URL is longer than {MAX_URL} characters")
+    url = url.partition("#")[0]
+    slash = url.find("/", 8)  # behind the two of `https://`
+    question = url.find("?")
+    if question >= 0 and (slash < 0 or question < slash):
+        prefix, target = url[:question], f"/{url[question:]}"
+    elif slash < 0:
+        prefix, target = url, "/"
+    else:
+        prefix, target = url[:slash], url[slash:]
+    if _NOT_SENDABLE.search(target):
+        # Servers do hand out links with spaces and umlauts; browsers and curl escape them too.
+        target = quote(target, safe="%/:?#[]@!$&'()*+,;=~-._")
+    return _site(prefix), target

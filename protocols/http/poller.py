@@ -190,15 +190,17 @@ class HttpPoller:
         body: bytes = b"",
         timeouts: HttpTimeouts = DEFAULT_TIMEOUTS,
         redirects: int = 0,
+        shown: str | None = None,
     ) -> HttpResponse:
-        """A request with a JSON body or none, traced. 429 and 5xx raise `Refused`, every other
-        status is an answer that the caller judges."""
+        """A request with a JSON body or none, traced; `shown` stands for a URL that is secret. 429
+        and 5xx raise `Refused`, every other status is an answer that the caller judges."""
         fields = list(headers)
         if json is not None:
             body = json_body(json)
             fields.append(("Content-Type", JSON))
         trace = self.settings.trace
-        shown = url.partition("?")[0]
+        if shown is None:
+            shown = url.partition("?")[0]
         if trace is not None:
             trace(f"> {method} {shown} {len(body)} bytes")
         answer = await self.http.request(

@@ -15,6 +15,9 @@ PEERS = {
     "coap-server-notls": "libcoap3-bin",
     "coap-client-notls": "libcoap3-bin",
     "mosquitto": "mosquitto",
+    "swupdate": "swupdate",
+    "openssl": "openssl",
+    "mender-artifact": "mender-artifact",
 }
 # Debian's servers are in folders that are not on every user's path.
 SYSTEM = ("/usr/sbin", "/usr/local/sbin")

@@ -10,6 +10,9 @@ if ! command -v coap-server-notls >/dev/null || ! command -v coap-client-notls >
   missing="$missing libcoap3-bin"
 fi
 command -v mosquitto >/dev/null || [ -x /usr/sbin/mosquitto ] || missing="$missing mosquitto"
+command -v swupdate >/dev/null || missing="$missing swupdate"
+command -v openssl >/dev/null || missing="$missing openssl"
+command -v mender-artifact >/dev/null || missing="$missing mender-artifact"
 [ -n "$missing" ] || exit 0
 
 if ! command -v apt-get >/dev/null; then

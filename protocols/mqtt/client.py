@@ -14,7 +14,7 @@ from dataclasses import replace
 from typing import TYPE_CHECKING, ClassVar
 
 from agent.bootloader import BootReport
-from agent.errors import LocalMisuse
+from agent.errors import UnusableSettings
 from agent.misbehaviour import Misbehaviour
 from agent.protocol import ClientSettings
 from agent.runtime.mqtt import MqttCause, MqttConnection, MqttSettings
@@ -22,7 +22,7 @@ from agent.runtime.network import source_address
 from agent.runtime.wheel import Timer
 from agent.update import EngineEvent
 from protocols.mqtt.address import BrokerAddress, parse_broker
-from protocols.mqtt.reconnect import DEFAULT_TUNING, Link, LinkEvent, Reconnect
+from protocols.mqtt.reconnect import DEFAULT_TUNING, Link, LinkEvent, Reconnect, ReconnectTuning
 from protocols.mqtt.transport import transport_of
 
 if TYPE_CHECKING:
@@ -38,14 +38,14 @@ MAX_CAUSE = 120
 class MqttClient(ABC):
     """One MQTT client of one device, for one uptime.
 
-    Raises :class:`ValueError` for a server that is no ``mqtt://`` or ``mqtts://`` URI, and
-    :class:`~agent.errors.LocalMisuse` for an option or a misbehaviour that the protocol has not.
+    Raises :class:`~agent.errors.UnusableSettings` for a server that is no ``mqtt://`` or
+    ``mqtts://`` URI, and for an option or a misbehaviour that the protocol has not.
     """
 
     name: ClassVar[str]
     OPTIONS: ClassVar[frozenset[str]] = frozenset()
     MISBEHAVIOURS: ClassVar[frozenset[Misbehaviour]] = frozenset()
-    tuning: ClassVar = DEFAULT_TUNING
+    TUNING: ClassVar[ReconnectTuning] = DEFAULT_TUNING
 
     __slots__ = (
         "_broker",
@@ -54,7 +54,7 @@ class MqttClient(ABC):
         "_session_present",
         "_timer",
         "device",
-        "misbehaviours",
+        "misbehave",
         "registered",
         "settings",
     )
@@ -64,10 +64,12 @@ class MqttClient(ABC):
         unknown = settings.options.keys() - self.OPTIONS
         if unknown:
             known = ", ".join(sorted(self.OPTIONS)) or "none"
-            raise LocalMisuse(f"{self.name} has no option {min(unknown)!r}; it has: {known}")
-        self.misbehaviours = settings.misbehave(device)
-        for name in sorted(self.misbehaviours - self.MISBEHAVIOURS, key=lambda name: name.value):
-            raise LocalMisuse(f"{self.name} has no misbehaviour {name.value!r}")
+            raise UnusableSettings(f"{self.name} has no option {min(unknown)!r}; known: {known}")
+        self.misbehave = settings.misbehave(device)
+        strange = self.misbehave - self.MISBEHAVIOURS
+        if strange:
+            names = ", ".join(sorted(one.value for one in strange))
+            raise UnusableSettings(f"{self.name} devices cannot do {names}")
         self.device = device
         self.settings = settings
         self.registered = False
@@ -107,6 +109,10 @@ class MqttClient(ABC):
 
     def farewell(self) -> None:  # noqa: B027 - optional
         """The device is being switched off in order: the last chance to publish."""
+
+    def tuning(self) -> ReconnectTuning:
+        """How it comes back."""
+        return self.TUNING
 
     def shown(self, topic: str, payload: bytes) -> str:
         """What a trace line tells of a message, beside its topic. No secrets."""
@@ -223,7 +229,7 @@ class MqttClient(ABC):
     def _move(self, event: LinkEvent, cause: str) -> float | None:
         device = self.device
         old = self._link.state
-        delay = self._link.move(event, device.runtime.clock.now(), device.random, self.tuning)
+        delay = self._link.move(event, device.runtime.clock.now(), device.random, self.tuning())
         device.record(MACHINE, old.value, self._link.state.value, cause[:MAX_CAUSE])
         return delay
 

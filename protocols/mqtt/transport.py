@@ -32,7 +32,7 @@ from paho.mqtt.properties import Properties
 from paho.mqtt.reasoncodes import ReasonCode
 
 from agent.runtime.mqtt import MqttCause, MqttListener, MqttSettings, MqttTransport
-from protocols.mqtt.tls import CredentialError, TlsContexts
+from protocols.http.tls import BadCredential, SslContexts
 from protocols.mqtt.topics import check_filter, check_topic
 
 if TYPE_CHECKING:
@@ -79,7 +79,7 @@ class AiomqttTransport:
     __slots__ = ("_connections", "_executor", "_stories", "_tending", "contexts", "loop")
 
     def __init__(self) -> None:
-        self.contexts = TlsContexts()
+        self.contexts = SslContexts()
         self.loop = asyncio.get_running_loop()
         self._connections: set[_Connection] = set()
         self._stories: set[asyncio.Task[None]] = set()
@@ -129,10 +129,29 @@ class AiomqttTransport:
             self._tending = self.loop.call_later(TEND_SECONDS, self._tend)
 
 
+class _Socket(ssl.SSLSocket):
+    """A TLS socket that is closed when its handshake fails: paho leaves that to the collector."""
+
+    def do_handshake(self, block: bool = False) -> None:
+        try:
+            super().do_handshake(block)
+        except OSError:
+            self.close()
+            raise
+
+
+def _context(settings: MqttSettings, contexts: SslContexts) -> ssl.SSLContext:
+    # paho reads and writes the socket itself, through OpenSSL with SSL_MODE_RELEASE_BUFFERS (which
+    # Python sets): an idle connection holds no record buffers, and asyncio's do not exist here.
+    context = contexts.client(settings.credential, verify=settings.verify)
+    context.sslsocket_class = _Socket
+    return context
+
+
 class _Client(aiomqtt.Client):
     """aiomqtt's client without its tasks; what it hears goes to `owner`."""
 
-    def __init__(self, owner: _Connection, settings: MqttSettings, contexts: TlsContexts) -> None:
+    def __init__(self, owner: _Connection, settings: MqttSettings, contexts: SslContexts) -> None:
         self._owner = owner
         self._drained: asyncio.Future[None] | None = None
         will = settings.will
@@ -149,9 +168,7 @@ class _Client(aiomqtt.Client):
             keepalive=settings.keepalive,
             bind_address=settings.bind or "",
             timeout=CONNACK_SECONDS,
-            tls_context=contexts.of(settings.credential, verify=settings.verify)
-            if settings.tls
-            else None,
+            tls_context=_context(settings, contexts) if settings.tls else None,
         )
         # What goes wrong is told to the listener; a line for each device of a fleet helps nobody.
         self._client.disable_logger()
@@ -355,11 +372,11 @@ class _Connection:
     # --- told as stories
 
     async def connect(
-        self, settings: MqttSettings, contexts: TlsContexts, executor: ThreadPoolExecutor
+        self, settings: MqttSettings, contexts: SslContexts, executor: ThreadPoolExecutor
     ) -> None:
         try:
             client = _Client(self, settings, contexts)
-        except (CredentialError, ValueError) as error:
+        except (BadCredential, ValueError) as error:
             self._over(MqttCause.UNREACHABLE, str(error))
             return
         try:

@@ -132,14 +132,14 @@ async def test_one_context_for_each_set_of_credentials(
     world = World(transport, LoopClock(), secure(broker, broker.authority.issue("fleet")))
     for number in range(20):
         await world.connect(world.named(str(number)))
-    assert len(transport.contexts) == 1
+    assert len(transport.contexts._contexts) == 1
     other = replace(world.named("other"), credential=broker.authority.issue("other"))
     connection, heard = await world.connect(other)
-    assert len(transport.contexts) == 2
+    assert len(transport.contexts._contexts) == 2
     connection.close()
     await world.until(lambda: heard.over is not None, "the goodbye")
     del connection
-    await world.until(lambda: len(transport.contexts) == 1, "the end of its context")
+    await world.until(lambda: len(transport.contexts._contexts) == 1, "the end of its context")
 
 
 async def test_a_fleet_in_one_process(broker: Mosquitto, transport: AiomqttTransport) -> None:

@@ -31,11 +31,11 @@ from tests.stubs.hawkbit.http import (
     render,
     send_response,
 )
+from tests.stubs.hawkbit.listener import listening
 from tests.stubs.hawkbit.management import ManagementResources
 from tests.stubs.hawkbit.rollouts import Rollouts
 from tests.stubs.hawkbit.security import check_device, check_management
 from tests.stubs.hawkbit.state import HawkbitState
-from tools.backend.listener import RestListener
 
 __all__ = ["HawkbitState", "HawkbitStub", "Seen"]
 
@@ -78,13 +78,9 @@ class HawkbitStub:
     ) -> AsyncIterator[HawkbitStub]:
         """Listens on a free port until the block ends."""
         stub = cls(now)
-        listener = RestListener(stub.app, (host, 0))  # type: ignore[arg-type]  # any ASGI app does
-        await listener.start()
-        stub.url = f"http://{host}:{listener.local[1]}"
-        try:
+        async with listening(stub.app, host) as port:
+            stub.url = f"http://{host}:{port}"
             yield stub
-        finally:
-            await listener.stop()
 
     async def app(self, scope: Scope, receive: Receive, send: Send) -> None:
         """The ASGI application."""

@@ -15,13 +15,32 @@ from agent.runtime.journal import Ring
 from agent.runtime.runtime import Runtime
 from tools.backend import campaign_states as states
 from tools.backend import store
+from tools.backend.campaign_kinds import FIRMWARE_V3, SOFTWARE_V2
 from tools.backend.campaign_records import Campaign, CampaignRequest
 from tools.backend.campaigns import CampaignEngine
+from tools.backend.device_logs import DeviceLogs
 from tools.backend.errors import RequestRefused, StoreError
-from tools.backend.faces.base import Delivery, DeviceFace, FaceBelief, FaceContext, device_faces
+from tools.backend.faces.base import (
+    Delivery,
+    DeviceFace,
+    FaceBelief,
+    FaceContext,
+    TlsFiles,
+    device_faces,
+)
+from tools.backend.faces.http import HttpFace
+from tools.backend.faces.http_app import DeviceApp
 from tools.backend.faces.lwm2m import Lwm2mFace
-from tools.backend.inventory import Account, Device, Firmware, Inventory
-from tools.backend.listener import RestListener
+from tools.backend.inventory import (
+    Account,
+    ConfigFile,
+    Device,
+    Firmware,
+    Inventory,
+    check_token,
+    hash_token,
+)
+from tools.backend.listener import AsgiListener
 from tools.backend.rest import build_app
 from tools.backend.timing import DAY, BackendTime, date_text, timing
 from tools.backend.writer import MEMORY, AsyncRunner, SyncRunner, Writer
@@ -41,6 +60,9 @@ DAYS = 7
 DEFAULT_MAKE = "fotilla"
 DEFAULT_MODEL = "virtual"
 
+PROTOCOLS = ("LWM2M", "HTTP")
+"""What devices of this backend can speak."""
+
 # How a campaign device's status is believed to have ended; every other status is unfinished.
 VERDICTS = {states.SUCCESS: "updated", states.FAILED: "failed"}
 
@@ -51,6 +73,11 @@ class BackendConfig:
 
     db: str = MEMORY
     coap: tuple[str, int] = ("127.0.0.1", 0)
+    http: tuple[str, int] | None = ("127.0.0.1", 0)
+    """Where HTTP devices come; None serves them in-process only, as virtual time always does."""
+    http_tls: TlsFiles | None = None
+    contact: float | None = None
+    """Seconds between two check-ins of an HTTP device; None takes the timing profile's."""
     rest: tuple[str, int] | None = None
     """None serves no REST listener; `Backend.app` can be called in-process all the same."""
     timing: str = "documented"
@@ -80,8 +107,11 @@ class Backend:
         self._writer: Writer | None = None
         self._engine: CampaignEngine | None = None
         self.faces: dict[str, DeviceFace] = {}
-        self._listener: RestListener | None = None
+        self._logs: DeviceLogs | None = None
+        self._listeners: dict[str, AsgiListener] = {}
         self.app = build_app(self)
+        self.device_app = DeviceApp(lambda: self.http)
+        """The device wire as an ASGI application, whether or not a listener serves it."""
 
     # -- life ---
 
@@ -102,12 +132,17 @@ class Backend:
             writer, self.inventory, self.runtime.wheel, self.time, self.timing, self._record
         )
         engine.on_change = self._campaigns_changed
+        logs = self._logs = DeviceLogs(
+            writer, self.inventory, self.time, self.timing, self.runtime.wheel
+        )
         try:
             loaded = await writer.submit(self._load)
         except StoreError as error:
             raise StoreError(f"cannot use {self.config.db}: {error}") from error
         self.time.resume(loaded.last_committed)
-        for name, bind in (("lwm2m", self.config.coap),):
+        logs.start()
+        http = self.config.http or ("", 0)
+        for name, bind in (("lwm2m", self.config.coap), ("http", http)):
             face = device_faces.get(name)(
                 FaceContext(
                     runtime=self.runtime,
@@ -118,6 +153,13 @@ class Backend:
                     concerns=lambda device: engine.book.open_member(device) is not None,
                     poll=self.timing.poll,
                     starts=loaded.starts,
+                    inventory=self.inventory,
+                    logs=logs,
+                    standing=engine.standing,
+                    under_way=engine.under_way,
+                    due=engine.due,
+                    contact=self.config.contact or self.timing.contact,
+                    slot=self.timing.slot,
                 )
             )
             engine.attach(face.protocol, face)
@@ -127,15 +169,23 @@ class Backend:
         for face in self.faces.values():
             face.resume()
         self._campaigns_changed()
+        if self.config.http is not None and not self.runtime.clock.virtual:
+            tls = self.config.http_tls
+            await self._listen("http", AsgiListener(self.device_app, http, "HTTP", tls))
         if self.config.rest is not None:
-            self._listener = RestListener(self.app, self.config.rest)
-            await self._listener.start()
+            await self._listen("rest", AsgiListener(self.app, self.config.rest))
+
+    async def _listen(self, name: str, listener: AsgiListener) -> None:
+        await listener.start()
+        self._listeners[name] = listener
 
     async def stop(self) -> None:
         """Close the listeners, commit what is queued, close the store."""
-        if self._listener is not None:
-            await self._listener.stop()
-            self._listener = None
+        for listener in self._listeners.values():
+            await listener.stop()
+        self._listeners.clear()
+        if self._logs is not None:
+            self._logs.stop()
         if self._engine is not None:
             self._engine.stop()
         for face in self.faces.values():
@@ -155,6 +205,9 @@ class Backend:
             self.inventory.add_device(device)
         for firmware in store.load_packages(connection):
             self.inventory.packages[firmware.account, firmware.name] = firmware
+        for file in store.load_files(connection):
+            self.inventory.files[file.account, file.name] = file
+        self.logs.load(connection)
         self._open_account(connection)
         self.engine.load(connection)
         return _Loaded(last, starts)
@@ -202,6 +255,19 @@ class Backend:
         return face
 
     @property
+    def http(self) -> HttpFace:
+        """The server of HTTP devices."""
+        face = self.faces["http"]
+        assert isinstance(face, HttpFace)
+        return face
+
+    @property
+    def logs(self) -> DeviceLogs:
+        """Verbose logging and check-in history."""
+        assert self._logs is not None, "the backend is not started"
+        return self._logs
+
+    @property
     def account(self) -> Account:
         """The account of the config."""
         return self.inventory.accounts[self.config.account]
@@ -212,7 +278,23 @@ class Backend:
 
     @property
     def rest_address(self) -> tuple[str, int] | None:
-        return None if self._listener is None else self._listener.local
+        listener = self._listeners.get("rest")
+        return None if listener is None else listener.local
+
+    @property
+    def http_address(self) -> tuple[str, int] | None:
+        """Where the device wire is served; None without a listener, as in virtual time."""
+        listener = self._listeners.get("http")
+        return None if listener is None else listener.local
+
+    @property
+    def http_url(self) -> str:
+        """The base of the device wire's URLs, of the listener or of the in-process application."""
+        address = self.http_address
+        scheme = "http" if self.config.http_tls is None else "https"
+        if address is None:
+            return f"{scheme}://backend.invalid"
+        return f"{scheme}://{authority(address)}"
 
     # -- administration ---
 
@@ -259,15 +341,81 @@ class Backend:
         self.inventory.packages[firmware.account, firmware.name] = firmware
         return firmware
 
+    async def add_file(
+        self,
+        content: bytes,
+        *,
+        filename: str,
+        version: str,
+        account: str | None = None,
+        make: str = DEFAULT_MAKE,
+        model: str = DEFAULT_MODEL,
+        path: str = "",
+    ) -> ConfigFile:
+        """Take in a configuration file, durably; the name that identifies it is made from make,
+        model and `filename`. Raises RequestRefused."""
+        if len(content) > MAX_PACKAGE:
+            raise RequestRefused(f"The file is larger than {MAX_PACKAGE} bytes", status=413)
+        if not 0 < len(filename) <= MAX_NAME:
+            raise RequestRefused(f"A file name has 1 to {MAX_NAME} characters")
+        file = ConfigFile(
+            account=account or self.config.account,
+            name=f"configfile-{make}_{model}_{filename}",
+            version_to=version,
+            make=make,
+            model=model,
+            protocol="HTTP",
+            path=path,
+            launched=self.time.now(),
+            digest=hashlib.sha256(content).hexdigest(),
+            size=len(content),
+        )
+
+        def write(connection: Connection) -> None:
+            connection.execute(store.PUT_CONTENT, {"digest": file.digest, "body": content})
+            connection.execute(store.PUT_FILE, store.row_of(file))
+
+        await self.writer.submit(write)
+        self.inventory.files[file.account, file.name] = file
+        return file
+
+    async def mint_tokens(self, names: Iterable[str]) -> dict[str, str]:
+        """A fresh bearer token for each of these devices, which speak HTTP from now on. Only a hash
+        is kept, so this is the one time that a token can be read. Raises RequestRefused."""
+        tokens = {name: secrets.token_urlsafe(24) for name in dict.fromkeys(names)}
+        for name in tokens:
+            if name not in self.inventory.devices:
+                raise RequestRefused(f"Device {name[:64]!r} does not exist.")
+        await self.load_devices(
+            {**self._record_of(name), "token": token} for name, token in tokens.items()
+        )
+        return tokens
+
+    def _record_of(self, name: str) -> dict[str, Any]:
+        """A device as `load_devices` takes it."""
+        device = self.inventory.devices[name]
+        return {
+            "name": name,
+            "deviceId": device.device_id,
+            "account": device.account,
+            "make": device.make,
+            "model": device.model,
+            "delivery": device.delivery,
+        }
+
     async def load_devices(self, records: Iterable[Mapping[str, Any]]) -> list[Device]:
         """Load the inventory, durably: mappings with `name`, `deviceId` or both, and optionally
-        `make`, `model`, `firmware`, `delivery`, `account`. Raises RequestRefused."""
+        `make`, `model`, `firmware`, `delivery`, `account`, `protocol` (LWM2M, or HTTP), `token`
+        (the bearer token of an HTTP device, kept as a hash). Raises RequestRefused."""
         now = self.time.now()
         devices = []
         for record in records:
             name = str(record.get("name") or f"urn:imei:{record.get('deviceId')}")
             known = self.inventory.devices.get(name)
             former = known.device_id if known is not None else None
+            token = known.token if known is not None else ""
+            if record.get("token") is not None:
+                token = hash_token(check_token(record["token"]))
             device = Device(
                 name=name,
                 account=str(record.get("account") or self.config.account),
@@ -279,6 +427,8 @@ class Backend:
                 created=known.created if known is not None else now,
                 updated=now,
                 upgraded=known.upgraded if known is not None else None,
+                protocol=_protocol(record, known),
+                token=token,
             )
             self.inventory.add_device(device)
             devices.append(device)
@@ -313,7 +463,13 @@ class Backend:
         `package`, from now on. Raises RequestRefused."""
         fresh = [name for name in dict.fromkeys(devices) if name not in self.inventory.devices]
         await self.load_devices(
-            {"name": name, "make": package.make, "model": package.model} for name in fresh
+            {
+                "name": name,
+                "make": package.make,
+                "model": package.model,
+                "protocol": package.protocol,
+            }
+            for name in fresh
         )
         by_name = self.inventory.devices
         ids = {name: by_name[name].device_id for name in devices}
@@ -328,6 +484,7 @@ class Backend:
             start_date=date_text(now),
             end_date=date_text(now + DAYS * DAY),
             devices=tuple(ids.values()),
+            kind=SOFTWARE_V2 if package.protocol == "HTTP" else FIRMWARE_V3,
             protocol=package.protocol,
             concurrency=concurrency,
             deliveries=deliveries,
@@ -352,9 +509,27 @@ class Backend:
         return Belief("failed" if verdict == "failed" else "unfinished", detail)
 
 
+def authority(address: tuple[str, int]) -> str:
+    """An address as a URL writes it (RFC 3986 section 3.2)."""
+    host, port = address
+    return f"[{host}]:{port}" if ":" in host else f"{host}:{port}"
+
+
 def _delivery(value: object) -> Delivery:
     if value is None or value == "push":
         return "push"
     if value == "pull":
         return "pull"
     raise RequestRefused(f"delivery is push or pull, not {value!r}")
+
+
+def _protocol(record: Mapping[str, Any], known: Device | None) -> str:
+    """What a device speaks: as said, or HTTP for one that gets a token, or what it spoke before."""
+    value = record.get("protocol")
+    if value is None:
+        if record.get("token") is not None:
+            return "HTTP"
+        return known.protocol if known is not None else "LWM2M"
+    if value not in PROTOCOLS:
+        raise RequestRefused(f"protocol is one of {', '.join(PROTOCOLS)}, not {value!r}")
+    return str(value)

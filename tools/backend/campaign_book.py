@@ -10,6 +10,7 @@ from sqlalchemy import Connection
 from tools.backend import campaign_rules as rules
 from tools.backend import campaign_states as states
 from tools.backend import store
+from tools.backend.campaign_kinds import Lock
 from tools.backend.campaign_records import (
     Campaign,
     CampaignRequest,
@@ -20,14 +21,12 @@ from tools.backend.campaign_records import (
     member_row,
 )
 from tools.backend.errors import RequestRefused
-from tools.backend.faces.base import Ending, Position
-from tools.backend.inventory import Inventory, check_device_id
+from tools.backend.faces.base import Position, same_version
+from tools.backend.inventory import ConfigFile, Device, Firmware, Inventory, check_device_id
 from tools.backend.timing import DEFAULT_CONCURRENCY, CampaignTiming
 
 CAMPAIGN_IDS = uuid.UUID("6b2a7a52-0b1e-5f0e-9d6e-3d1f5b0c7a11")
 """Ids are derived from the campaign's number: the same run gives the same ids."""
-
-UNREACHABLE = states.REASONS[Ending.UNREACHABLE]
 
 
 class CampaignBook:
@@ -36,7 +35,7 @@ class CampaignBook:
     def __init__(self, inventory: Inventory, timing: CampaignTiming) -> None:
         self._inventory = inventory
         self._timing = timing
-        self._open: dict[str, Member] = {}
+        self._open: dict[Lock, dict[str, Member]] = {lock: {} for lock in Lock}
         self._latest: dict[str, Member] = {}
         self._number = 0
         self.campaigns: dict[str, Campaign] = {}
@@ -65,13 +64,14 @@ class CampaignBook:
         for member in campaign.members.values():
             if member.status == states.REJECTED:
                 continue
-            self._latest[member.device] = member
+            if campaign.kind.lock is Lock.FIRMWARE:
+                self._latest[member.device] = member
             if not member.final:
                 campaign.unfinished += 1
             if member.active:
                 campaign.active += 1
             if not member.final or member.active:  # aborted while installing: final and active
-                self._open[member.device] = member
+                self._open[campaign.kind.lock][member.device] = member
 
     def remove(self, campaign: Campaign) -> None:
         """Undo `add`."""
@@ -83,22 +83,32 @@ class CampaignBook:
 
     def close(self, member: Member) -> None:
         """The device is free for another campaign."""
-        if self._open.get(member.device) is member:
-            del self._open[member.device]
+        held = self._open[member.campaign.kind.lock]
+        if held.get(member.device) is member:
+            del held[member.device]
 
     # -- what is asked ---
 
+    def open_members(self, device: str) -> list[Member]:
+        """The device in its unfinished campaigns, at most one for each lock."""
+        return [held[device] for held in self._open.values() if device in held]
+
     def open_member(self, device: str) -> Member | None:
-        """The device in its one unfinished campaign."""
-        return self._open.get(device)
+        """The device in the campaign that is under way, else in one that waits."""
+        found = self.open_members(device)
+        return next((member for member in found if member.active), found[0] if found else None)
 
     def latest(self, device: str) -> Member | None:
-        """The device in the newest campaign that accepted it."""
+        """The device in the newest firmware campaign that accepted it."""
         return self._latest.get(device)
 
-    def of_account(self, account: str) -> list[Campaign]:
-        """The campaigns of an account, in the order of creation."""
-        found = [item for item in self.campaigns.values() if item.account == account]
+    def of_account(self, account: str, version: int) -> list[Campaign]:
+        """The campaigns of an account in one version of the API, in the order of creation."""
+        found = [
+            item
+            for item in self.campaigns.values()
+            if item.account == account and item.kind.version == version
+        ]
         return sorted(found, key=lambda item: item.number)
 
     def needs(self, digest: str) -> bool:
@@ -110,11 +120,17 @@ class CampaignBook:
 
     # -- a new campaign ---
 
-    def draft(self, request: CampaignRequest, protocols: Collection[str], now: float) -> Campaign:
-        """A campaign after `request`, not taken in yet. Raises RequestRefused."""
-        firmware = self._inventory.packages.get((request.account, request.package))
-        if request.protocol not in protocols:
-            raise RequestRefused(f"Protocol {request.protocol[:64]!r} is not supported")
+    def _deliverable(self, request: CampaignRequest) -> Firmware | ConfigFile:
+        """What the request wants to deliver. Raises RequestRefused."""
+        key = (request.account, request.package)
+        if request.kind.lock is Lock.FILE:
+            file = self._inventory.files.get(key)
+            if file is None or file.version_to != request.version_to:
+                raise RequestRefused(
+                    f"File {request.package!r} of version {request.version_to!r} is not available"
+                )
+            return file
+        firmware = self._inventory.packages.get(key)
         if firmware is None or firmware.protocol != request.protocol:
             raise RequestRefused(f"Firmware {request.package!r} is not available")
         if (firmware.version_from, firmware.version_to) != (
@@ -125,25 +141,39 @@ class CampaignBook:
                 f"Firmware {request.package!r} does not lead from {request.version_from!r} "
                 f"to {request.version_to!r}"
             )
+        return firmware
+
+    def draft(self, request: CampaignRequest, protocols: Collection[str], now: float) -> Campaign:
+        """A campaign after `request`, not taken in yet. Raises RequestRefused."""
+        kind = request.kind
+        if request.protocol not in protocols or request.protocol not in kind.protocols:
+            raise RequestRefused(f"Protocol {request.protocol[:64]!r} is not supported")
+        deliverable = self._deliverable(request)
         start, end = rules.check_dates(request, now)
         windows = rules.check_windows(request.windows)
+        install_windows = rules.check_windows(request.install_windows)
         devices = rules.check_devices(request)
         number = self._number + 1
         campaign = Campaign(
             id=str(uuid.uuid5(CAMPAIGN_IDS, f"{request.account}/{number}")),
             number=number,
             account=request.account,
+            kind=kind,
             title=request.title,
             protocol=request.protocol,
             package=request.package,
-            digest=firmware.digest,
+            digest=deliverable.digest,
             version_from=request.version_from,
             version_to=request.version_to,
-            make=firmware.make,
-            model=firmware.model,
+            make=deliverable.make,
+            model=deliverable.model,
             start_date=request.start_date,
             end_date=request.end_date,
             windows=windows,
+            install_windows=install_windows,
+            download_after=request.download_after,
+            install_after=request.install_after,
+            path=deliverable.path if isinstance(deliverable, ConfigFile) else "",
             created=now,
             starts=rules.first_start(start, now, len(devices), self._timing),
             ends=end,
@@ -152,12 +182,14 @@ class CampaignBook:
             auto_add=request.auto_add,
             status=states.REQUEST_PENDING,
         )
+        accepted = 0
         for device_id in devices:
             member = self._draft_member(campaign, check_device_id(device_id), request)
             campaign.members[member.device] = member
             if not member.final:
-                campaign.ready.append(member)
-        accepted = len(campaign.ready)
+                accepted += 1
+                if not kind.device_driven:
+                    campaign.ready.append(member)
         account = self._inventory.accounts[request.account]
         rules.check_pilot(request, accepted, account.pilot_waived, self.campaigns.values())
         if not accepted:
@@ -165,15 +197,29 @@ class CampaignBook:
         self._number = number
         return campaign
 
+    def _rejection(self, campaign: Campaign, device: Device | None) -> str:
+        """Why a device cannot take part; empty when it can."""
+        kind = campaign.kind
+        if device is None:
+            return kind.wording.not_found
+        if device.protocol != campaign.protocol:
+            return kind.wording.not_eligible
+        if device.name in self._open[kind.lock]:
+            return kind.wording.already
+        if (device.make, device.model) != (campaign.make, campaign.model):
+            return kind.wording.wrong_make
+        if (
+            kind.checks_version
+            and campaign.version_from
+            and device.firmware
+            and not same_version(device.firmware, campaign.version_from)
+        ):
+            return kind.wording.wrong_version
+        return ""
+
     def _draft_member(self, campaign: Campaign, device_id: str, request: CampaignRequest) -> Member:
         device = self._inventory.by_id(campaign.account, device_id)
-        reason = ""
-        if device is None:
-            reason = rules.NOT_FOUND
-        elif device.name in self._open:
-            reason = rules.ALREADY_SCHEDULED
-        elif (device.make, device.model) != (campaign.make, campaign.model):
-            reason = rules.WRONG_MAKE
+        reason = self._rejection(campaign, device)
         delivery = "push" if device is None else device.delivery
         if request.deliveries is not None:
             delivery = request.deliveries.get(device_id, delivery)
@@ -182,8 +228,8 @@ class CampaignBook:
             device_id if device is None else device.name,
             device_id,
             delivery,
-            states.NO_DATA,
-            reason=UNREACHABLE,
+            campaign.kind.accepted,
+            reason=campaign.kind.wording.accepted,
             updated=campaign.created,
         )
         if reason:

@@ -8,6 +8,7 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from agent.runtime.wheel import Timer
+from tools.backend.campaign_kinds import FIRMWARE_V3, KINDS, CampaignKind
 from tools.backend.campaign_states import CAMPAIGN_FINAL, DEVICE_FINAL
 from tools.backend.faces.base import Delivery, Ending, Position
 from tools.backend.store import windows_of, windows_text
@@ -32,6 +33,8 @@ class Member:
     updated: float = 0.0
     recent: float | None = None
     next: float | None = None
+    heard: float = 0.0
+    """When a device that drives itself last came because of this attempt; not stored."""
 
     @property
     def final(self) -> bool:
@@ -41,6 +44,11 @@ class Member:
     def active(self) -> bool:
         """Whether an attempt is under way; such a member holds one of the campaign's places."""
         return Position.OFFERED <= self.position <= Position.INSTALLING
+
+    @property
+    def cells(self) -> Mapping[str, str]:
+        """What can happen to it now."""
+        return self.campaign.kind.device_table[self.status]
 
     def __repr__(self) -> str:
         return f"<Member {self.device} {self.status} {self.position.name} {self.attempts}>"
@@ -53,6 +61,7 @@ class Campaign:
     id: str
     number: int
     account: str
+    kind: CampaignKind
     title: str
     protocol: str
     package: str
@@ -64,6 +73,13 @@ class Campaign:
     start_date: str
     end_date: str
     windows: Windows
+    """When a download may begin; in v3, when anything may."""
+    install_windows: Windows
+    download_after: str
+    """A date, or empty; likewise `install_after`. v2 only."""
+    install_after: str
+    path: str
+    """Where a configuration file goes on the device."""
     created: float
     starts: float
     ends: float
@@ -84,6 +100,11 @@ class Campaign:
     def final(self) -> bool:
         return self.status in CAMPAIGN_FINAL
 
+    @property
+    def cells(self) -> Mapping[str, str]:
+        """What can happen to it now."""
+        return self.kind.campaign_table[self.status]
+
     def __repr__(self) -> str:
         return f"<Campaign {self.id} {self.status} {self.unfinished} unfinished>"
 
@@ -102,6 +123,10 @@ class CampaignRequest:
     devices: tuple[str, ...]
     """Device ids."""
     windows: Windows = ()
+    kind: CampaignKind = FIRMWARE_V3
+    install_windows: Windows = ()
+    download_after: str = ""
+    install_after: str = ""
     protocol: str = "LWM2M"
     auto_assign: bool = False
     auto_add: bool = False
@@ -124,6 +149,9 @@ _CAMPAIGN_COLUMNS = (
     "model",
     "start_date",
     "end_date",
+    "download_after",
+    "install_after",
+    "path",
     "created",
     "starts",
     "ends",
@@ -137,14 +165,21 @@ _CAMPAIGN_COLUMNS = (
 def campaign_row(campaign: Campaign) -> dict[str, Any]:
     """The row of a new campaign."""
     row = {name: getattr(campaign, name) for name in _CAMPAIGN_COLUMNS}
+    row["kind"] = campaign.kind.name
     row["windows"] = windows_text(campaign.windows)
+    row["install_windows"] = windows_text(campaign.install_windows)
     return row
 
 
 def campaign_of(row: Mapping[Any, Any]) -> Campaign:
     """The reverse of `campaign_row`."""
     values = {name: row[name] for name in _CAMPAIGN_COLUMNS}
-    return Campaign(**values, windows=windows_of(row["windows"]))
+    return Campaign(
+        **values,
+        kind=KINDS[row["kind"]],
+        windows=windows_of(row["windows"]),
+        install_windows=windows_of(row["install_windows"]),
+    )
 
 
 def member_row(member: Member) -> dict[str, Any]:

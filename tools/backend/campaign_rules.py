@@ -14,14 +14,6 @@ PILOT_MIN = 5
 
 HOURS = 24
 
-# Reasons of a rejected device. The second is the public text; the first is from the public list.
-NOT_FOUND = "Device Not Found."
-ALREADY_SCHEDULED = (
-    "Device scheduled for firmware upgrade previously, needs to be completed before another "
-    "upgrade is scheduled."
-)
-WRONG_MAKE = "Device make or model does not meet the prerequisite of the firmware."
-
 
 def check_windows(windows: Sequence[tuple[int, int]]) -> Windows:
     """Hours from 0 to 24, each ending after it begins; a night is two windows."""
@@ -47,7 +39,21 @@ def check_dates(request: CampaignRequest, now: float) -> tuple[float, float]:
         raise RequestRefused("startDate is in the past")
     if end <= start:
         raise RequestRefused("endDate is before startDate")
+    check_after("downloadAfterDate", request.download_after, request)
+    check_after("installAfterDate", request.install_after, request)
     return start, end
+
+
+def check_after(name: str, text: str, request: CampaignRequest) -> None:
+    """A date within the campaign, or none. The public pages do not bound it; ours."""
+    if not text:
+        return
+    try:
+        day_start(text)
+    except ValueError:
+        raise RequestRefused(f"Invalid {name} {text[:64]!r}") from None
+    if not request.start_date <= text <= request.end_date:
+        raise RequestRefused(f"{name} is not between startDate and endDate")
 
 
 def first_start(start: float, now: float, devices: int, timing: CampaignTiming) -> float:
@@ -83,9 +89,17 @@ def check_pilot(
     """Refuse a large campaign of a firmware that no pilot has proven yet."""
     if waived or accepted <= PILOT_SIZE:
         return
-    key = (request.account, request.package, request.version_from, request.version_to)
+    # One key over all versions of the API; a file and a firmware of one name are two things.
+    lock = request.kind.lock
+    key = (lock, request.account, request.package, request.version_from, request.version_to)
     for campaign in earlier:
-        same = (campaign.account, campaign.package, campaign.version_from, campaign.version_to)
+        same = (
+            campaign.kind.lock,
+            campaign.account,
+            campaign.package,
+            campaign.version_from,
+            campaign.version_to,
+        )
         if same == key and _is_good_pilot(campaign):
             return
     raise RequestRefused(

@@ -2,16 +2,23 @@
 
 Theory of operation
 -------------------
+Each version of the API has its own two tables, because its reports show other states; the engine
+sends the same events to either and never asks which version it is. An event that may have no cell
+in one of them (`checked`, `reachable`, `unreachable`, `fault`) is looked up before it is sent.
+
 *Campaign* (names of API v3, lifecycle of the public documentation)::
 
     RequestPending -> RequestQueued -> PreScheduled -> Scheduled -> Ended
          |                 `--> Cancelled <--'             `--> Aborted
          `-> RequestFailed
 
-*Device in a campaign*: the status that a report shows. A device is looked for
+v2 has no PreScheduled, and one that starts today skips RequestQueued.
+
+*Device in a campaign*: the status that a report shows. In v3 a device is looked for
 (`NoDeviceDataFromNetwork`), found (`ReceivedDeviceDataFromNetwork`), waits for its turn
 (`UpgradePending`), has its turn (`UpgradeScheduled`), and ends. A failed attempt with an ending
-that may pass goes back to `UpgradePending`. An aborted device that was already installing keeps
+that may pass goes back to `UpgradePending`. In v2 a device is `Accepted`, is `UpgradePending` from
+its first order on, and ends. An aborted device that was already installing keeps
 `CampaignAborted` until its real result replaces it.
 
 *Position*: the attempt of a device that has its turn. From `EXECUTE` on there is no way back to
@@ -23,19 +30,20 @@ state unchanged.
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from typing import TypeVar
 
 from tools.backend.errors import BackendError
-from tools.backend.faces.base import Ending, Position
+from tools.backend.faces.base import Position
 
 __all__ = [
     "CAMPAIGN_FINAL",
     "CAMPAIGN_TABLE",
+    "CAMPAIGN_TABLE_V2",
     "DEVICE_FINAL",
     "DEVICE_TABLE",
+    "DEVICE_TABLE_V2",
     "POSITION_TABLE",
-    "REASONS",
-    "RETRYABLE",
     "IllegalTransition",
     "next_state",
 ]
@@ -113,6 +121,41 @@ DEVICE_TABLE: dict[str, dict[str, str]] = {
 }
 DEVICE_FINAL = frozenset({SUCCESS, FAILED, REJECTED, CANCELLED, ABORTED})
 
+# -- the same in v2: devices come by themselves, so nothing is known of their reachability ---
+ACCEPTED = "Accepted"
+
+CAMPAIGN_TABLE_V2: dict[str, dict[str, str]] = {
+    REQUEST_PENDING: {
+        "accepted": QUEUED,
+        "rejected": REQUEST_FAILED,
+        "start": SCHEDULED,
+        "cancel": CANCELLED,
+    },
+    QUEUED: {"start": SCHEDULED, "cancel": CANCELLED},
+    SCHEDULED: {"end": ENDED, "cancel": ABORTED},
+    REQUEST_FAILED: {},
+    ENDED: {},
+    CANCELLED: {},
+    ABORTED: {},
+}
+
+DEVICE_TABLE_V2: dict[str, dict[str, str]] = {
+    ACCEPTED: {"plan": PENDING, "cancel": CANCELLED, "abort": ABORTED, "end": FAILED},
+    PENDING: {
+        "start": PENDING,
+        "succeed": SUCCESS,
+        "fail": FAILED,
+        "retry": PENDING,
+        "abort": ABORTED,
+        "end": FAILED,
+    },
+    ABORTED: {"succeed": SUCCESS, "fail": FAILED},
+    SUCCESS: {},
+    FAILED: {},
+    REJECTED: {},
+    CANCELLED: {},
+}
+
 # -- position of the attempt ---
 POSITION_TABLE: dict[Position, dict[str, Position]] = {
     Position.WAITING: {"offer": Position.OFFERED, "finish": Position.DONE},
@@ -137,45 +180,8 @@ POSITION_TABLE: dict[Position, dict[str, Position]] = {
     Position.DONE: {},
 }
 
-RETRYABLE = frozenset(
-    {
-        Ending.CONNECTION_LOST,
-        Ending.TIMEOUT,
-        Ending.UNREACHABLE,
-        Ending.OUT_OF_MEMORY,
-        Ending.DEFERRED,
-    }
-)
-"""Endings that another attempt may cure; every other one is final. Ours."""
 
-# Reason texts of API v3. The success text is the public example; the rest is ours, because the
-# public table ends before the failures.
-REASONS: dict[Ending, str] = {
-    Ending.SUCCESS: "Upgrade completed successfully",
-    Ending.CANCELLED: "The device reports the upgrade was cancelled.",
-    Ending.DEFERRED: "The device deferred the upgrade.",
-    Ending.NO_SPACE: "The device reports not enough flash memory for the firmware.",
-    Ending.OUT_OF_MEMORY: "The device ran out of memory during the download.",
-    Ending.CONNECTION_LOST: "The connection was lost during the download.",
-    Ending.INTEGRITY: "The device reports the integrity check of the firmware failed.",
-    Ending.SIGNATURE: "The device reports the signature of the firmware is not trusted.",
-    Ending.WRONG_DEVICE: "The device reports the firmware is for another device.",
-    Ending.DOWNGRADE: "The device refuses a firmware older than its own.",
-    Ending.DEPENDENCY: "The device reports an unmet dependency of the firmware.",
-    Ending.UNSUPPORTED_PACKAGE: "The device reports an unsupported package type.",
-    Ending.BAD_URI: "The device reports an invalid package URI.",
-    Ending.UNSUPPORTED_PROTOCOL: "The device does not support the download protocol.",
-    Ending.INSTALL_FAILED: "The device reports the installation failed.",
-    Ending.REVERTED: "The device returned to its previous firmware.",
-    Ending.UNREACHABLE: "The network reports the device is not reachable.",
-    Ending.TIMEOUT: "The device did not answer in time.",
-    Ending.REFUSED: "The device refused the request.",
-    Ending.NONSENSE: "The device sent an answer that the protocol does not allow.",
-    Ending.WRONG_VERSION: "The device reports success but does not run the expected version.",
-}
-
-
-def next_state(table: dict[S, dict[str, S]], state: S, event: str) -> S:
+def next_state(table: Mapping[S, Mapping[str, S]], state: S, event: str) -> S:
     """The cell of `table`, or IllegalTransition."""
     try:
         return table[state][event]

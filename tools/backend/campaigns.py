@@ -19,9 +19,11 @@ from typing import Any
 from sqlalchemy import Connection
 
 from agent.runtime.wheel import Timer, TimerWheel
+from tools.backend import campaign_pull as pull
 from tools.backend import campaign_states as states
 from tools.backend import store
-from tools.backend.campaign_book import UNREACHABLE, CampaignBook, insert_campaign
+from tools.backend.campaign_book import CampaignBook, insert_campaign
+from tools.backend.campaign_reasons import RETRYABLE
 from tools.backend.campaign_records import Campaign, CampaignRequest, Member, member_change
 from tools.backend.errors import RequestRefused
 from tools.backend.faces.base import (
@@ -33,23 +35,22 @@ from tools.backend.faces.base import (
     Order,
     Package,
     Position,
+    Standing,
+    Terms,
 )
 from tools.backend.inventory import Inventory
 from tools.backend.timing import (
     MAX_ATTEMPTS,
     BackendTime,
     CampaignTiming,
+    day_start,
     in_window,
     next_opening,
-    rfc822,
 )
 from tools.backend.writer import Writer
 
 Record = Callable[[str, str, str, str, str], None]
 """(subject, machine, old, new, cause): one line of the journal."""
-
-
-REACHABLE = "Reachability information received from the network."
 
 
 class CampaignEngine:
@@ -79,6 +80,10 @@ class CampaignEngine:
 
     # -- life ---
 
+    def now(self) -> float:
+        """This instant, by the backend's time."""
+        return self._time.now()
+
     def attach(self, protocol: str, face: DeviceFace) -> None:
         """Let `face` serve the campaigns of `protocol`."""
         self._faces[protocol] = face
@@ -99,11 +104,15 @@ class CampaignEngine:
                 continue
             for member in list(campaign.members.values()):
                 if member.active:
+                    if campaign.kind.device_driven:
+                        member.heard = self.now()  # it may have tried while we were down
                     self._watch(member)
                     self._offer(member)
+                elif member.final or campaign.kind.device_driven:
+                    continue
                 elif member.status == states.PENDING:
                     self._later(member, member.next or 0.0)
-                elif member.status in (states.NO_DATA, states.DATA, states.FAULT):
+                else:
                     campaign.ready.append(member)
             self._advance(campaign)
 
@@ -117,12 +126,12 @@ class CampaignEngine:
 
     async def create(self, request: CampaignRequest) -> Campaign:
         """Check a request and make the campaign durable. Raises RequestRefused."""
-        campaign = self.book.draft(request, self._faces, self._time.now())
+        campaign = self.book.draft(request, self._faces, self.now())
         face = self._faces[campaign.protocol]
         for member in campaign.ready:
             if face.reachable(member.device):
-                self._move(member, "reachable")
-                member.reason = REACHABLE
+                self.move(member, "reachable")
+                member.reason = campaign.kind.wording.reachable
         self._give_timer(campaign)
         # From here to the await nothing else runs: of two requests with the same device exactly
         # one finds it free.
@@ -147,16 +156,38 @@ class CampaignEngine:
             if member.final:
                 continue
             installing = member.position in (Position.EXECUTE, Position.INSTALLING)
-            self._move(member, "abort" if started else "cancel")
+            self.move(member, "abort" if started else "cancel")
             member.reason, member.next = "by user", None
             campaign.unfinished -= 1
             if installing:
-                self._save(member)  # its real result replaces this one
+                self.save(member)  # its real result replaces this one
             else:
                 self._drop(member)
         self._move_campaign(campaign, "cancel")
         await self._writer.submit(lambda _connection: None)
         self._settle(campaign)
+
+    def standing(self, device: str, campaign_id: str) -> Standing:
+        """How a device stands to a campaign that it speaks of."""
+        campaign = self.book.campaigns.get(campaign_id)
+        member = None if campaign is None else campaign.members.get(device)
+        if member is None or member.status == states.REJECTED:
+            return Standing.UNKNOWN
+        if member.active:
+            return Standing.OPEN
+        if member.status == states.ABORTED:
+            return Standing.ABORTED
+        return Standing.CLOSED if member.final else Standing.WAITING
+
+    def under_way(self, device: str) -> str:
+        """The campaign that a device has an attempt under way in, empty without one."""
+        member = self.book.open_member(device)
+        return member.campaign.id if member is not None and member.active else ""
+
+    def due(self, device: str) -> float | None:
+        """When the next attempt of a device that drives itself may begin."""
+        waiting = [pull.due(member) for member in self.book.open_members(device)]
+        return min((instant for instant in waiting if instant is not None), default=None)
 
     # -- scheduling ---
 
@@ -167,12 +198,13 @@ class CampaignEngine:
 
     def _advance(self, campaign: Campaign) -> None:
         """Do what is due in a campaign, and arm its timer for what comes next."""
-        now = self._time.now()
-        if campaign.status == states.REQUEST_PENDING:
-            self._move_campaign(campaign, "accepted")
-        if campaign.status == states.QUEUED:
-            self._move_campaign(campaign, "checked")
-        if campaign.status == states.PRE_SCHEDULED and now >= campaign.starts:
+        now = self.now()
+        today = day_start(campaign.start_date) <= campaign.created
+        if campaign.kind.queued_today or not today:
+            for event in campaign.kind.preparation:
+                if event in campaign.cells:
+                    self._move_campaign(campaign, event)
+        if "start" in campaign.cells and now >= campaign.starts:
             self._move_campaign(campaign, "start")
         if campaign.status == states.SCHEDULED:
             if now >= campaign.ends:
@@ -186,7 +218,7 @@ class CampaignEngine:
     def _arm(self, campaign: Campaign, now: float) -> None:
         if campaign.final:
             return
-        if campaign.status == states.PRE_SCHEDULED:
+        if "start" in campaign.cells:
             self._tick(campaign, campaign.starts)
             return
         due = campaign.ends
@@ -202,7 +234,7 @@ class CampaignEngine:
 
     def _watch(self, member: Member) -> None:
         """Look at an attempt again when its time is over."""
-        started = member.recent if member.recent is not None else self._time.now()
+        started = member.recent if member.recent is not None else self.now()
         self._later(member, started + self._timing.attempt_limit)
 
     def _look_again(self, campaign: Campaign, now: float) -> None:
@@ -212,12 +244,17 @@ class CampaignEngine:
             if member.final:
                 continue
             if member.position == Position.DOWNLOADED:
-                self._try_execute(member, now)
+                if not campaign.kind.device_driven:
+                    self._try_execute(member, now)
             elif member.active:
                 # An entry of an earlier attempt finds this one younger and is dropped.
-                limit = (member.recent or 0.0) + self._timing.attempt_limit
-                if not member.executed and now >= limit:
-                    self._finish(member, Ending.TIMEOUT, "")
+                limit = max(member.recent or 0.0, member.heard) + self._timing.attempt_limit
+                if member.executed:
+                    continue
+                if now >= limit:
+                    self.finish(member, Ending.TIMEOUT, "")
+                elif member.heard:
+                    self._later(member, limit)
             elif member.status in (states.PENDING, states.FAULT) and now >= (member.next or 0.0):
                 campaign.ready.append(member)
 
@@ -232,33 +269,28 @@ class CampaignEngine:
             if member.final or member.active or (member.next or 0.0) > now:
                 continue  # a stale entry: its turn came or comes another way
             if not face.reachable(member.device):
-                if member.status in (states.DATA, states.PENDING):
-                    self._move(member, "unreachable")
-                    member.reason, member.next = UNREACHABLE, None
-                    self._save(member)
+                if "unreachable" in member.cells:
+                    self.move(member, "unreachable")
+                    member.reason, member.next = campaign.kind.wording.unreachable, None
+                    self.save(member)
                 if member.status == states.FAULT:
                     self._later(member, now + self._timing.retry_delay)
                 continue  # its registration brings it back
-            if member.status == states.NO_DATA:
-                self._move(member, "reachable")
-            if member.status in (states.DATA, states.FAULT):
-                self._move(member, "plan")
-            self._begin(member, now)
+            self.begin(member, now)
 
-    def _begin(self, member: Member, now: float) -> None:
-        self._move(member, "start")
-        self._step(member, "offer")
+    def begin(self, member: Member, now: float) -> None:
+        """Begin an attempt: durable first, then the face has the order."""
+        for event in ("reachable", "plan", "start"):
+            if event in member.cells:
+                self.move(member, event)
+        self.step(member, "offer")
         member.attempts += 1
         member.ending, member.said = None, ""
         member.recent, member.next = now, None
-        end = now + self._timing.slot
-        member.reason = (
-            f"The upgrade is scheduled to begin on {rfc822(now)}, "
-            f"and the estimated completion is {rfc822(end)}."
-        )
+        member.reason = member.campaign.kind.wording.begun(now, now + self._timing.slot)
         member.campaign.active += 1
         self._watch(member)
-        self._save(member, lambda: self._offer(member))
+        self.save(member, lambda: self._offer(member))
 
     def _offer(self, member: Member) -> None:
         """Hand an attempt to its face: a new one, or one that a former run began."""
@@ -268,25 +300,37 @@ class CampaignEngine:
         package = Package(
             campaign.package, campaign.version_to, campaign.digest, self._bodies[campaign.digest]
         )
+        terms = Terms(
+            campaign=campaign.id,
+            kind=campaign.kind.lock.value,
+            path=campaign.path,
+            start_date=campaign.start_date,
+            end_date=campaign.end_date,
+            download_after=campaign.download_after,
+            install_after=campaign.install_after,
+            download=campaign.windows,
+            install=campaign.install_windows,
+            began=member.recent or 0.0,
+        )
         try:
             self._faces[campaign.protocol].offer(
-                Order(member.device, package, member.delivery, member.position)
+                Order(member.device, package, member.delivery, member.position, terms)
             )
         except FaceRefused as error:
             self._fault(member, str(error))
 
     def _fault(self, member: Member, text: str) -> None:
-        now = self._time.now()
-        if member.executed or member.status != states.STARTED:
+        now = self.now()
+        if member.executed or "fault" not in member.cells:
             return
         again = next_opening(member.campaign.windows, now + self._timing.retry_delay)
-        self._move(member, "fault")
-        self._step(member, "retry")
+        self.move(member, "fault")
+        self.step(member, "retry")
         member.attempts -= 1  # the device has not been asked
         member.campaign.active -= 1
         member.said, member.next = text, again
-        member.reason = f"Request to FOTA server failed, estimated retry time on {rfc822(again)}."
-        self._save(member)
+        member.reason = member.campaign.kind.wording.fault(again)
+        self.save(member)
         self._later(member, again)
         self._arm(member.campaign, now)
 
@@ -296,30 +340,35 @@ class CampaignEngine:
         """Take an event of a face."""
         if event.version:
             self._version(event.device, event.version)
-        member = self.book.open_member(event.device)
-        if member is None:
-            return
-        _HANDLERS[event.kind](self, member, event)
+        member = self._addressed(event)
+        if member is not None:
+            handlers = _DEVICE_DRIVEN if member.campaign.kind.device_driven else _SERVER_DRIVEN
+            handlers[event.kind](self, member, event)
+
+    def _addressed(self, event: FaceEvent) -> Member | None:
+        """The device in the campaign that the event is about."""
+        if not event.campaign:
+            return self.book.open_member(event.device)
+        found = self.book.open_members(event.device)
+        return next((item for item in found if item.campaign.id == event.campaign), None)
 
     def _version(self, name: str, version: str) -> None:
         device = self._inventory.devices.get(name)
         if device is not None and device.firmware != version:
-            device.firmware, device.updated = version, self._time.now()
+            device.firmware, device.updated = version, self.now()
             self._writer.submit_row(store.PUT_DEVICE, store.row_of(device))
 
     def _on_registered(self, member: Member, _event: FaceEvent) -> None:
-        if member.status != states.NO_DATA:
+        if "reachable" not in member.cells:
             return
-        self._move(member, "reachable")
-        self._move(member, "plan")
+        self.move(member, "reachable")
+        self.move(member, "plan")
         campaign = member.campaign
-        now = self._time.now()
+        now = self.now()
         start = next_opening(campaign.windows, max(now, campaign.starts))
         member.next = start
-        member.reason = (
-            f"Upgrade pending, the device upgrade is estimated to be scheduled for {rfc822(start)}"
-        )
-        self._save(member)
+        member.reason = campaign.kind.wording.planned(start)
+        self.save(member)
         campaign.ready.append(member)
         if campaign.status == states.SCHEDULED and campaign.active < campaign.concurrency:
             self._tick(campaign)
@@ -329,31 +378,31 @@ class CampaignEngine:
 
     def _on_progress(self, member: Member, _event: FaceEvent) -> None:
         if member.position == Position.OFFERED:
-            self._step(member, "progress")
-            self._save(member)
+            self.step(member, "progress")
+            self.save(member)
 
     def _on_downloaded(self, member: Member, event: FaceEvent) -> None:
         if member.position in (Position.OFFERED, Position.DOWNLOADING):
-            self._step(member, "downloaded")
+            self.step(member, "downloaded")
         elif member.position != Position.DOWNLOADED:
             return  # a repeated notification must not execute twice
         member.said = event.said
-        self._try_execute(member, self._time.now())
+        self._try_execute(member, self.now())
 
     def _try_execute(self, member: Member, now: float) -> None:
         """Tell the device to install, if its window is open or its slot still runs."""
         campaign = member.campaign
         in_slot = member.recent is not None and now < member.recent + self._timing.slot
         if not (in_window(campaign.windows, now) or in_slot):
-            self._save(member)
+            self.save(member)
             opening = next_opening(campaign.windows, now)
             self._later(member, opening)
             self._arm(campaign, now)
             return
-        self._step(member, "execute")
+        self.step(member, "execute")
         member.executed = True
         # The intent first; the message only after the commit.
-        self._save(member, lambda: self._install(member))
+        self.save(member, lambda: self._install(member))
 
     def _install(self, member: Member) -> None:
         if member.position == Position.EXECUTE:
@@ -361,42 +410,43 @@ class CampaignEngine:
 
     def _on_installing(self, member: Member, event: FaceEvent) -> None:
         if member.position == Position.EXECUTE:
-            self._step(member, "installing")
+            self.step(member, "installing")
             member.said = event.said
-            self._save(member)
+            self.save(member)
 
     def _on_final(self, member: Member, event: FaceEvent) -> None:
         if member.active and event.ending is not None:
-            self._finish(member, event.ending, event.said)
+            self.finish(member, event.ending, event.said)
 
-    def _finish(self, member: Member, ending: Ending, said: str) -> None:
+    def finish(self, member: Member, ending: Ending, said: str) -> None:
         """The end of an attempt: success, another attempt, or failure."""
         campaign = member.campaign
-        now = self._time.now()
+        now = self.now()
         aborted = member.status == states.ABORTED
         member.ending, member.said = ending, said
-        member.reason = states.REASONS[ending]
+        member.reason = campaign.kind.reasons[ending]
         again = next_opening(campaign.windows, now + self._timing.retry_delay)
         if ending is Ending.SUCCESS:
-            self._move(member, "succeed")
+            self.move(member, "succeed")
             self._upgraded(member, now)
         elif (
-            ending in states.RETRYABLE
+            ending in RETRYABLE
             and not (aborted or member.executed)
             and member.attempts < MAX_ATTEMPTS
             and again < campaign.ends
         ):
-            self._move(member, "retry")
-            self._step(member, "retry")
+            self.move(member, "retry")
+            self.step(member, "retry")
             campaign.active -= 1
             member.next = again
             self._faces[campaign.protocol].withdraw(member.device)
-            self._save(member)
-            self._later(member, again)
-            self._arm(campaign, now)
+            self.save(member)
+            if not campaign.kind.device_driven:
+                self._later(member, again)
+                self._arm(campaign, now)
             return
         else:
-            self._move(member, "fail")
+            self.move(member, "fail")
         if not aborted:
             campaign.unfinished -= 1
         self._drop(member)
@@ -417,14 +467,11 @@ class CampaignEngine:
         for member in list(campaign.members.values()):
             if member.final:
                 continue
-            self._move(member, "end")
-            member.ending = member.ending or Ending.TIMEOUT
-            member.reason = (
-                f"The campaign ended before the upgrade did, try count {member.attempts}."
-                if member.attempts
-                else "The network does not report this device is reachable, no retry available, "
-                "try count 0."
+            self.move(member, "end")
+            member.reason = campaign.kind.wording.expired(
+                member.position, member.attempts, member.ending
             )
+            member.ending = member.ending or Ending.TIMEOUT
             campaign.unfinished -= 1
             self._drop(member)
 
@@ -434,10 +481,10 @@ class CampaignEngine:
             member.campaign.active -= 1
             self._faces[member.campaign.protocol].withdraw(member.device)
         if member.position != Position.DONE:
-            self._step(member, "finish")
+            self.step(member, "finish")
         member.next = None
         self.book.close(member)
-        self._save(member)
+        self.save(member)
 
     def _settle(self, campaign: Campaign) -> None:
         """End a campaign that has nothing left to do, and let go of what it held."""
@@ -456,24 +503,26 @@ class CampaignEngine:
 
     def _move_campaign(self, campaign: Campaign, event: str) -> None:
         old = campaign.status
-        campaign.status = states.next_state(states.CAMPAIGN_TABLE, old, event)
+        campaign.status = states.next_state(campaign.kind.campaign_table, old, event)
         self._record(campaign.id, "campaign", old, campaign.status, event)
         self._writer.submit_row(
             store.SET_CAMPAIGN_STATUS, {"b_id": campaign.id, "b_status": campaign.status}
         )
 
-    def _move(self, member: Member, event: str) -> None:
+    def move(self, member: Member, event: str) -> None:
+        """Change the status of a device in its campaign."""
         old = member.status
-        member.status = states.next_state(states.DEVICE_TABLE, old, event)
-        member.updated = self._time.now()
+        member.status = states.next_state(member.campaign.kind.device_table, old, event)
+        member.updated = self.now()
         self._record(member.device, "campaign device", old, member.status, event)
 
-    def _step(self, member: Member, event: str) -> None:
+    def step(self, member: Member, event: str) -> None:
+        """Change how far the attempt has come."""
         old = member.position
         member.position = states.next_state(states.POSITION_TABLE, old, event)
         self._record(member.device, "attempt", old.name, member.position.name, event)
 
-    def _save(self, member: Member, then: Callable[[], None] | None = None) -> None:
+    def save(self, member: Member, then: Callable[[], None] | None = None) -> None:
         """Submit a member's row; `then` runs after the commit, and not when that failed."""
 
         def committed(_result: Any, error: Exception | None) -> None:
@@ -484,12 +533,24 @@ class CampaignEngine:
         self._writer.submit_row(store.SET_MEMBER, member_change(member), callback)
 
 
-_HANDLERS: Mapping[FaceKind, Callable[[CampaignEngine, Member, FaceEvent], None]] = {
+Handlers = Mapping[FaceKind, Callable[[CampaignEngine, Member, FaceEvent], None]]
+
+_SERVER_DRIVEN: Handlers = {
     FaceKind.REGISTERED: CampaignEngine._on_registered,
     FaceKind.GONE: CampaignEngine._on_ignored,
     FaceKind.VERSION: CampaignEngine._on_ignored,
     FaceKind.PROGRESS: CampaignEngine._on_progress,
     FaceKind.DOWNLOADED: CampaignEngine._on_downloaded,
     FaceKind.INSTALLING: CampaignEngine._on_installing,
+    FaceKind.FINAL: CampaignEngine._on_final,
+}
+
+_DEVICE_DRIVEN: Handlers = {
+    FaceKind.REGISTERED: pull.on_asked,
+    FaceKind.GONE: CampaignEngine._on_ignored,
+    FaceKind.VERSION: CampaignEngine._on_ignored,
+    FaceKind.PROGRESS: pull.on_progress,
+    FaceKind.DOWNLOADED: pull.on_downloaded,
+    FaceKind.INSTALLING: pull.on_installing,
     FaceKind.FINAL: CampaignEngine._on_final,
 }

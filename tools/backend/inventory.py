@@ -7,15 +7,17 @@ order of their ids, which for 15 digits is the order of the text.
 from __future__ import annotations
 
 import bisect
+import hashlib
 import re
 from collections.abc import Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
 from tools.backend.errors import RequestRefused
 from tools.backend.faces.base import Delivery
 
 ACCOUNT_NAME = re.compile(r"\d{10}-\d{5}")
 DEVICE_ID = re.compile(r"\d{15}")
+TOKEN = re.compile(r"[A-Za-z0-9._~+/-]{8,512}=*")
 IMEI_NAME = re.compile(r"urn:imei:(\d{15})")
 
 PAGE = 1000
@@ -51,6 +53,10 @@ class Device:
     created: float
     updated: float
     upgraded: float | None = None
+    protocol: str = "LWM2M"
+    """What it speaks, as campaigns call it."""
+    token: str = field(default="", repr=False)
+    """SHA-256 of its bearer token, in hex; empty when it has none."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -68,6 +74,41 @@ class Firmware:
     launched: float
     digest: str
     size: int
+
+
+@dataclass(frozen=True, slots=True)
+class ConfigFile:
+    """A configuration file that was uploaded, without its bytes."""
+
+    account: str
+    name: str
+    """Made from make, model and the name of the upload; it identifies the file."""
+    version_to: str
+    make: str
+    model: str
+    protocol: str
+    path: str
+    """Where on the device it goes."""
+    launched: float
+    digest: str
+    size: int
+
+    @property
+    def version_from(self) -> str:
+        """A file has no prerequisite version [documented]."""
+        return ""
+
+
+def check_token(text: object) -> bytes:
+    """A bearer token as it is sent, or RequestRefused; the text never repeats it."""
+    if not isinstance(text, str) or not TOKEN.fullmatch(text):
+        raise RequestRefused("A token has 8 to 512 characters of RFC 6750 section 2.1")
+    return text.encode()
+
+
+def hash_token(token: bytes) -> str:
+    """What is kept of a device's bearer token."""
+    return hashlib.sha256(token).hexdigest()
 
 
 def check_account_name(text: str) -> str:
@@ -91,6 +132,8 @@ class Inventory:
         self.accounts: dict[str, Account] = {}
         self.devices: dict[str, Device] = {}
         self.packages: dict[tuple[str, str], Firmware] = {}
+        self.files: dict[tuple[str, str], ConfigFile] = {}
+        self._by_token: dict[str, Device] = {}
         self._by_id: dict[str, Device] = {}
         self._ids: dict[str, list[str]] = {}
         self._stale: set[str] = set()
@@ -103,17 +146,30 @@ class Inventory:
             raise RequestRefused(
                 f"Device id {device.device_id} belongs to another identity already"
             )
+        if device.token and self._by_token.get(device.token, device).name != device.name:
+            raise RequestRefused(f"The token of device {device.device_id} belongs to another one")
         replaced = self.devices.get(device.name)
         if replaced is not None:
             if replaced.account != device.account:
                 raise RequestRefused(f"Identity {device.name} is not free")
             self._by_id.pop(replaced.device_id, None)
+            self._by_token.pop(replaced.token, None)
         self.devices[device.name] = device
         self._by_id[device.device_id] = device
+        if device.token:
+            self._by_token[device.token] = device
         self._stale.add(device.account)
         number = int(device.device_id)
         if number >= self._synthetic:
             self._synthetic = number + 1
+
+    def by_token(self, token: bytes) -> Device | None:
+        """The device of that bearer token."""
+        return self._by_token.get(hash_token(token))
+
+    def identified(self, text: str) -> Device | None:
+        """The device that calls itself so: by its name or by its id."""
+        return self.devices.get(text) or self._by_id.get(text)
 
     def by_id(self, account: str, device_id: str) -> Device | None:
         """The device of that id, if the account owns it."""

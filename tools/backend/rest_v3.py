@@ -207,7 +207,7 @@ def router(backend: "Backend", sessions: Sessions) -> APIRouter:
             seen = campaign_named(account, lastSeenCampaignId).number
         page, more = page_of(
             item
-            for item in backend.engine.book.of_account(account.name)
+            for item in backend.engine.book.of_account(account.name, 3)
             if item.number > seen and item.status == status
         )
         return shapes.V3CampaignHistory(
@@ -234,7 +234,7 @@ def router(backend: "Backend", sessions: Sessions) -> APIRouter:
         if device is None:
             raise RequestRefused("Device does not exist.")
         found = []
-        for campaign in backend.engine.book.of_account(account.name):
+        for campaign in backend.engine.book.of_account(account.name, 3):
             member = campaign.members.get(device.name)
             if member is None:
                 continue

@@ -11,8 +11,9 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from agent.runtime.runtime import Runtime
-from tools.backend.backend import Backend, BackendConfig
+from tools.backend.backend import Backend, BackendConfig, authority
 from tools.backend.errors import BackendError, StoreError
+from tools.backend.faces.base import TlsFiles
 
 __all__ = [
     "Backend",
@@ -38,11 +39,19 @@ class ServeOptions:
 
     coap: str = "127.0.0.1:5683"
     rest: str = "127.0.0.1:8080"
+    http: str = "127.0.0.1:8090"
     db: str = "fotilla-backend.db"
     """An SQLite file, as a path or a URL."""
     ready_file: Path | None = None
     timing: str = "documented"
     pilot_waived: bool = False
+    http_cert: Path | None = None
+    """PEM files of the HTTP device listener; with both it speaks TLS."""
+    http_key: Path | None = None
+    http_client_ca: Path | None = None
+    """Authority of client certificates; with it devices may come with one instead of a token."""
+    check_in: float | None = None
+    """Seconds between two check-ins of an HTTP device; None takes the timing's."""
     seed: int = 0
     """Of message ids and tokens, together with the number of the start."""
 
@@ -69,16 +78,22 @@ def database_path(text: str) -> str:
     return text
 
 
-def _authority(address: tuple[str, int]) -> str:
-    host, port = address
-    return f"[{host}]:{port}" if ":" in host else f"{host}:{port}"
+def tls_files(cert: Path | None, key: Path | None, client_ca: Path | None) -> TlsFiles | None:
+    """The TLS files of a listener, or None; ValueError for half of a pair."""
+    if cert is None and key is None and client_ca is None:
+        return None
+    if cert is None or key is None:
+        raise ValueError("a TLS listener needs both a certificate and its key")
+    return TlsFiles(cert, key, client_ca)
 
 
 def write_ready_file(path: Path, backend: Backend) -> None:
     """Say where we listen and how to log in: complete at once, for the owner only."""
-    listeners = {"coap": f"coap://{_authority(backend.coap_address)}"}
+    listeners = {"coap": f"coap://{authority(backend.coap_address)}"}
+    if backend.http_address is not None:
+        listeners["http"] = backend.http_url
     if backend.rest_address is not None:
-        listeners["rest"] = f"http://{_authority(backend.rest_address)}"
+        listeners["rest"] = f"http://{authority(backend.rest_address)}"
     account = backend.account
     content = {
         "listeners": listeners,
@@ -101,6 +116,9 @@ def serve(options: ServeOptions) -> int:
             db=database_path(options.db),
             coap=parse_bind(options.coap),
             rest=parse_bind(options.rest),
+            http=parse_bind(options.http),
+            http_tls=tls_files(options.http_cert, options.http_key, options.http_client_ca),
+            contact=options.check_in,
             timing=options.timing,
             pilot_waived=options.pilot_waived,
         )
@@ -121,9 +139,13 @@ async def _serve(config: BackendConfig, ready_file: Path | None, seed: int) -> i
             backend = Backend(runtime, config)
             await backend.start()
             try:
-                coap = _authority(backend.coap_address)
-                rest = _authority(backend.rest_address) if backend.rest_address else "none"
-                print(f"fotilla backend: CoAP on {coap}, REST on {rest}", file=sys.stderr)
+                coap = authority(backend.coap_address)
+                rest = authority(backend.rest_address) if backend.rest_address else "none"
+                print(
+                    f"fotilla backend: CoAP on {coap}, HTTP devices on {backend.http_url}, "
+                    f"REST on {rest}",
+                    file=sys.stderr,
+                )
                 if ready_file is not None:
                     write_ready_file(ready_file, backend)
                 await stopping.wait()

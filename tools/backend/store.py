@@ -16,7 +16,7 @@ from sqlalchemy.dialects import sqlite
 
 from tools.backend import tables
 from tools.backend.errors import StoreError
-from tools.backend.inventory import Account, Device, Firmware
+from tools.backend.inventory import Account, ConfigFile, Device, Firmware
 
 
 def _upsert(table: Any, *keys: str) -> Any:
@@ -34,6 +34,11 @@ PUT_ACCOUNT = _upsert(tables.accounts, "name")
 PUT_DEVICE = _upsert(tables.devices, "name")
 PUT_REGISTRATION = _upsert(tables.registrations, "name")
 PUT_PACKAGE = _upsert(tables.packages, "account", "name")
+PUT_FILE = _upsert(tables.files, "account", "name")
+PUT_REPORT = _upsert(tables.reports, "device", "campaign")
+PUT_LOGGING = _upsert(tables.logging, "device")
+ADD_CHECK_IN = insert(tables.check_ins)
+ADD_LOG = insert(tables.logs)
 PUT_CONTENT = sqlite.insert(tables.contents).on_conflict_do_nothing(index_elements=["digest"])
 ADD_CAMPAIGN = insert(tables.campaigns)
 ADD_MEMBER = insert(tables.campaign_devices)
@@ -138,6 +143,11 @@ def load_devices(connection: Connection) -> Iterator[Device]:
 def load_packages(connection: Connection) -> Iterator[Firmware]:
     for row in connection.execute(select(tables.packages)).mappings():
         yield Firmware(**row)
+
+
+def load_files(connection: Connection) -> Iterator[ConfigFile]:
+    for row in connection.execute(select(tables.files)).mappings():
+        yield ConfigFile(**row)
 
 
 def load_registrations(connection: Connection, face: str) -> list[Registration]:

@@ -19,7 +19,7 @@ from sqlalchemy import (
     Table,
 )
 
-SCHEMA_VERSION = 1
+SCHEMA_VERSION = 2
 """Written into every database; another number there is refused instead of misread."""
 
 metadata = MetaData()
@@ -54,6 +54,10 @@ devices = Table(
     Column("model", String(64), nullable=False),
     Column("firmware", String(255), nullable=False),
     Column("delivery", String(8), nullable=False),
+    Column("protocol", String(16), nullable=False),
+    # SHA-256 of the bearer token of a device that comes over HTTP; empty without one. The token
+    # itself is never stored.
+    Column("token", String(64), nullable=False),
     Column("created", Float, nullable=False),
     Column("updated", Float, nullable=False),
     Column("upgraded", Float, nullable=True),
@@ -101,15 +105,32 @@ packages = Table(
     Column("size", Integer, nullable=False),
 )
 
+# Configuration files, by the name that the upload was given.
+files = Table(
+    "files",
+    metadata,
+    Column("account", String(32), primary_key=True),
+    Column("name", String(300), primary_key=True),
+    Column("version_to", String(255), nullable=False),
+    Column("make", String(64), nullable=False),
+    Column("model", String(64), nullable=False),
+    Column("protocol", String(16), nullable=False),
+    Column("path", String(255), nullable=False),
+    Column("launched", Float, nullable=False),
+    Column("digest", String(64), nullable=False),
+    Column("size", Integer, nullable=False),
+)
+
 campaigns = Table(
     "campaigns",
     metadata,
     Column("id", String(36), primary_key=True),
     Column("number", Integer, nullable=False, unique=True),
     Column("account", String(32), nullable=False),
+    Column("kind", String(16), nullable=False),
     Column("title", String(128), nullable=False),
     Column("protocol", String(16), nullable=False),
-    Column("package", String(128), nullable=False),
+    Column("package", String(300), nullable=False),
     # The content is pinned when the campaign is made; a later upload under the same name does
     # not change what is running.
     Column("digest", String(64), nullable=False),
@@ -120,6 +141,11 @@ campaigns = Table(
     Column("start_date", String(10), nullable=False),
     Column("end_date", String(10), nullable=False),
     Column("windows", String(512), nullable=False),
+    # v2 only: windows of the installation, the two dates, and where on the device a file goes.
+    Column("install_windows", String(512), nullable=False),
+    Column("download_after", String(10), nullable=False),
+    Column("install_after", String(10), nullable=False),
+    Column("path", String(255), nullable=False),
     Column("created", Float, nullable=False),
     Column("starts", Float, nullable=False),
     Column("ends", Float, nullable=False),
@@ -151,3 +177,49 @@ campaign_devices = Table(
     Column("recent_attempt", Float, nullable=True),
     Column("next_attempt", Float, nullable=True),
 )
+
+# The last report of a device in a campaign: a repetition of it, perhaps after a restart of ours, is
+# accepted again and changes nothing.
+reports = Table(
+    "reports",
+    metadata,
+    Column("device", String(255), primary_key=True),
+    Column("campaign", String(36), primary_key=True),
+    Column("seq", Integer, nullable=False),
+    Column("time", Float, nullable=False),
+)
+
+check_ins = Table(
+    "check_ins",
+    metadata,
+    Column("number", Integer, primary_key=True, autoincrement=True),
+    Column("device", String(255), nullable=False),
+    Column("client_type", String(64), nullable=False),
+    Column("result", String(32), nullable=False),
+    Column("failure", String(32), nullable=False),
+    Column("time", Float, nullable=False),
+)
+Index("check_ins_by_device", check_ins.c.device, check_ins.c.time)
+Index("check_ins_by_time", check_ins.c.time)
+
+# Verbose logging that is switched on.
+logging = Table(
+    "logging",
+    metadata,
+    Column("device", String(255), primary_key=True),
+    Column("expires", Float, nullable=False),
+)
+
+logs = Table(
+    "logs",
+    metadata,
+    Column("number", Integer, primary_key=True, autoincrement=True),
+    Column("device", String(255), nullable=False),
+    Column("log_time", String(32), nullable=False),
+    Column("log_type", String(32), nullable=False),
+    Column("event", String, nullable=False),
+    Column("binary", String, nullable=False),
+    Column("filename", String(128), nullable=False),
+    Column("stored", Float, nullable=False),
+)
+Index("logs_by_device", logs.c.device, logs.c.stored)

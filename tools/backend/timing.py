@@ -40,6 +40,12 @@ class CampaignTiming:
     attempt_limit: float
     """An attempt that has not been told to install by then is given up and may be retried."""
 
+    contact: float
+    """How often a device that comes by itself is told to come [documented: about once a day]."""
+
+    log_delay: float
+    """From the upload of a log to the moment it can be read [documented: 24 hours]."""
+
     poll: float
     """How often a device under way is asked for its state, in case a notification was lost."""
 
@@ -61,6 +67,8 @@ TIMINGS: dict[str, CampaignTiming] = {
         retry_delay=4 * HOUR,
         slot=4 * HOUR,
         attempt_limit=4 * HOUR,
+        contact=DAY,
+        log_delay=DAY,
         poll=300,
     ),
     "immediate": CampaignTiming(
@@ -70,6 +78,8 @@ TIMINGS: dict[str, CampaignTiming] = {
         retry_delay=2,
         slot=4 * HOUR,
         attempt_limit=15 * 60,
+        contact=5,
+        log_delay=0,
         poll=15,
     ),
 }

@@ -18,8 +18,12 @@ PROGRAM = """
 import sys
 from pathlib import Path
 from tools.backend.serve import ServeOptions, serve
-coap, rest, db, ready = sys.argv[1:]
-sys.exit(serve(ServeOptions(coap, rest, db, Path(ready), "immediate", True)))
+coap, http, rest, db, ready = sys.argv[1:]
+options = ServeOptions(
+    coap=coap, rest=rest, http=http, db=db, ready_file=Path(ready), timing="immediate",
+    pilot_waived=True,
+)
+sys.exit(serve(options))
 """
 
 READY_WITHIN = 30.0
@@ -31,11 +35,12 @@ class Killed(Exception):
 
 
 class BackendProcess:
-    """`start`, `kill` and `start` again: the database and the CoAP port stay."""
+    """`start`, `kill` and `start` again: the database and the ports of devices stay."""
 
     def __init__(self, folder: Path) -> None:
         self.folder = folder
         self.coap = ("127.0.0.1", 0)
+        self.http = "127.0.0.1:0"
         self.process: subprocess.Popen[bytes] | None = None
         self.ready: dict[str, Any] = {}
         self.starts = 0
@@ -49,7 +54,8 @@ class BackendProcess:
         self.starts += 1
         self.killed = False
         ready = self.folder / f"ready-{self.starts}.json"
-        arguments = [f"{self.coap[0]}:{self.coap[1]}", "127.0.0.1:0", str(self.folder / "b.db")]
+        coap = f"{self.coap[0]}:{self.coap[1]}"
+        arguments = [coap, self.http, "127.0.0.1:0", str(self.folder / "b.db")]
         with (self.folder / "stderr").open("ab") as stderr:
             self.process = subprocess.Popen(
                 [sys.executable, "-c", PROGRAM, *arguments, str(ready)],
@@ -68,6 +74,7 @@ class BackendProcess:
         self.ready = json.loads(ready.read_text())
         host, port = self.ready["listeners"]["coap"].removeprefix("coap://").split(":")
         self.coap = (host, int(port))
+        self.http = self.ready["listeners"]["http"].removeprefix("http://")
 
     def kill(self) -> None:
         """kill -9."""

@@ -12,6 +12,7 @@ from agent.runtime.runtime import Runtime
 from tests.tools.backend.virtual import CONFIG, package, started, virtual
 from tools.backend import campaign_states as states
 from tools.backend.backend import Backend
+from tools.backend.campaign_reasons import RETRYABLE
 from tools.backend.campaign_records import Campaign, CampaignRequest
 from tools.backend.errors import RequestRefused
 from tools.backend.faces.base import (
@@ -183,7 +184,7 @@ async def test_an_executed_device_is_never_tried_again(ending: Ending) -> None:
         assert len(face.begun) == 1
 
 
-@pytest.mark.parametrize("ending", sorted(states.RETRYABLE))
+@pytest.mark.parametrize("ending", sorted(RETRYABLE))
 @virtual
 async def test_three_attempts_four_hours_apart(ending: Ending) -> None:
     async with engine(devices=1, timing="documented") as (backend, face, _firmware, names):

@@ -11,7 +11,7 @@ import pytest
 
 from agent.runtime.runtime import Runtime
 from tools.backend.backend import Backend, BackendConfig
-from tools.backend.campaign_states import RETRYABLE
+from tools.backend.campaign_reasons import RETRYABLE
 from tools.backend.inventory import PAGE
 
 ACCOUNT = "0242078689-00001"

@@ -30,19 +30,20 @@ async def test_it_serves_until_interrupted_and_keeps_its_secret(tmp_path: Path) 
     assert backend.interrupt() == 0
 
 
-@pytest.mark.parametrize("listener", ["coap", "rest"])
+@pytest.mark.parametrize("listener", ["coap", "http", "rest"])
 def test_a_port_in_use_is_a_clear_error(
     tmp_path: Path, capsys: pytest.CaptureFixture[str], listener: str
 ) -> None:
     kind = socket.SOCK_DGRAM if listener == "coap" else socket.SOCK_STREAM
     with socket.socket(socket.AF_INET, kind) as taken:
         taken.bind(("127.0.0.1", 0))
-        if listener == "rest":
+        if listener != "coap":
             taken.listen()
         where = f"127.0.0.1:{taken.getsockname()[1]}"
         free = "127.0.0.1:0"
         options = ServeOptions(
             coap=where if listener == "coap" else free,
+            http=where if listener == "http" else free,
             rest=where if listener == "rest" else free,
             db=str(tmp_path / "b.db"),
         )
@@ -58,15 +59,19 @@ def test_a_port_in_use_is_a_clear_error(
         ({"coap": "nowhere"}, "nowhere"),
         ({"rest": "::1:80"}, "::1:80"),
         ({"rest": "127.0.0.1:70000"}, "70000"),
+        ({"http": "somewhere"}, "somewhere"),
+        ({"http_cert": Path("/nowhere.pem")}, "certificate and its key"),
+        ({"http_cert": Path("/nowhere.pem"), "http_key": Path("/nowhere.pem")}, "/nowhere.pem"),
         ({"timing": "soon"}, "soon"),
         ({"db": "/nowhere/at/all.db"}, "/nowhere/at/all.db"),
         ({"db": "postgresql://user:hidden@host/db"}, "postgresql"),
     ],
 )
 def test_bad_options_are_named(
-    capsys: pytest.CaptureFixture[str], changes: dict[str, str], text: str
+    capsys: pytest.CaptureFixture[str], changes: dict[str, object], text: str
 ) -> None:
-    options = ServeOptions(**{"coap": "127.0.0.1:0", "rest": "127.0.0.1:0", **changes})  # type: ignore[arg-type]
+    free = dict.fromkeys(("coap", "http", "rest"), "127.0.0.1:0")
+    options = ServeOptions(**{**free, **changes})  # type: ignore[arg-type]
     assert serve(options) == 2
     error = capsys.readouterr().err
     assert text in error
@@ -76,7 +81,7 @@ def test_bad_options_are_named(
 def test_a_file_that_is_no_database(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     path = tmp_path / "b.db"
     path.write_bytes(os.urandom(4096))
-    assert serve(ServeOptions("127.0.0.1:0", "127.0.0.1:0", str(path))) == 2
+    assert serve(ServeOptions("127.0.0.1:0", "127.0.0.1:0", "127.0.0.1:0", str(path))) == 2
     assert str(path) in capsys.readouterr().err
 
 

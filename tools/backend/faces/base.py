@@ -10,13 +10,18 @@ from __future__ import annotations
 import enum
 from collections.abc import Callable
 from dataclasses import dataclass
-from typing import Literal, Protocol
+from pathlib import Path
+from typing import TYPE_CHECKING, Literal, Protocol
 
 from agent.registry import Registry
 from agent.runtime.runtime import Runtime
 from tools.backend.errors import BackendError
-from tools.backend.timing import BackendTime
+from tools.backend.timing import BackendTime, Windows
 from tools.backend.writer import Writer
+
+if TYPE_CHECKING:
+    from tools.backend.device_logs import DeviceLogs
+    from tools.backend.inventory import Inventory
 
 Delivery = Literal["push", "pull"]
 
@@ -69,7 +74,7 @@ class FaceKind(enum.Enum):
     """What a face has to tell."""
 
     REGISTERED = "registered"
-    """The device is reachable."""
+    """The device is reachable; one that drives itself is asking for an order."""
     GONE = "gone"
     """The device said goodbye or its registration ran out."""
     VERSION = "version"
@@ -90,6 +95,8 @@ class FaceEvent:
     ending: Ending | None = None
     said: str = ""
     version: str = ""
+    campaign: str = ""
+    """Which campaign the device speaks of, where its protocol says so; else the open one."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -103,6 +110,49 @@ class Package:
 
 
 @dataclass(frozen=True, slots=True)
+class Terms:
+    """What an order is part of, for protocols that tell their devices. One for each attempt."""
+
+    campaign: str
+    """Its id."""
+    kind: str
+    """`firmware`, or `file`."""
+    path: str
+    """Where a file goes on the device."""
+    start_date: str
+    end_date: str
+    download_after: str
+    """A date, or empty; likewise `install_after`."""
+    install_after: str
+    download: Windows
+    install: Windows
+    began: float
+    """When the attempt began, on the backend's time."""
+
+
+class Standing(enum.Enum):
+    """How a device stands to a campaign that it speaks of."""
+
+    OPEN = "open"
+    """An attempt is under way."""
+    WAITING = "waiting"
+    """None is, but one may come."""
+    ABORTED = "aborted"
+    CLOSED = "closed"
+    UNKNOWN = "unknown"
+    """No such campaign, or not with this device."""
+
+
+@dataclass(frozen=True, slots=True)
+class TlsFiles:
+    """The PEM files of a listener that speaks TLS; with `client_ca` it asks for certificates."""
+
+    cert: Path
+    key: Path
+    client_ca: Path | None = None
+
+
+@dataclass(frozen=True, slots=True)
 class Order:
     """Bring `package` to `device`; `position` is above OFFERED when a former run began it."""
 
@@ -110,6 +160,7 @@ class Order:
     package: Package
     delivery: Delivery
     position: Position
+    terms: Terms
 
 
 @dataclass(frozen=True, slots=True)
@@ -140,6 +191,19 @@ class FaceContext:
     """Seconds between two looks at a device under way, in case a notification was lost."""
     starts: int
     """How often the backend has started on this database: salts whatever must not repeat."""
+    inventory: Inventory
+    logs: DeviceLogs
+    standing: Callable[[str, str], Standing]
+    """(device, campaign id)"""
+    under_way: Callable[[str], str]
+    """The campaign that a device has an attempt under way in, empty without one."""
+    due: Callable[[str], float | None]
+    """When an attempt with a device may begin at the earliest, by the backend's time; None when
+    none is waiting."""
+    contact: float
+    """Seconds between two contacts, for devices that come by themselves."""
+    slot: float
+    """Seconds that an action may run on for when its window has closed."""
 
 
 class DeviceFace(Protocol):
@@ -179,6 +243,11 @@ class DeviceFace(Protocol):
 
     def identities(self) -> list[str]:
         """The devices that are reachable now, by name."""
+
+
+def same_version(one: str, other: str) -> bool:
+    """Whether two version texts name one version: a build number of 0 may be left out."""
+    return one.strip().removesuffix("+0") == other.strip().removesuffix("+0")
 
 
 device_faces: Registry[Callable[[FaceContext], DeviceFace]] = Registry("device face")

@@ -30,7 +30,15 @@ from protocols.coap.message_layer import UdpPeer
 from protocols.lwm2m import codecs
 from protocols.lwm2m.records import Value
 from tools.backend.campaign_states import next_state
-from tools.backend.faces.base import Ending, FaceBelief, FaceEvent, FaceKind, Order, Position
+from tools.backend.faces.base import (
+    Ending,
+    FaceBelief,
+    FaceEvent,
+    FaceKind,
+    Order,
+    Position,
+    same_version,
+)
 from tools.backend.faces.lwm2m_link import (
     PACKAGE,
     PACKAGE_URI,
@@ -533,8 +541,3 @@ _ACTIONS: dict[Action, Callable[[Session], None]] = {
     Action.LOST: Session._do_lost,
     Action.RETURNED: Session._do_returned,
 }
-
-
-def same_version(one: str, other: str) -> bool:
-    """Whether two version texts name one version: a build number of 0 may be left out."""
-    return one.strip().removesuffix("+0") == other.strip().removesuffix("+0")

@@ -1,0 +1,185 @@
+"""The kinds of campaign: what one engine needs to know to run those of every API version.
+
+A kind names its tables, its words and its rules; the engine and the book ask it and never look at a
+version. Kinds are stored by name.
+"""
+
+from __future__ import annotations
+
+import enum
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Protocol
+
+from tools.backend import campaign_states as states
+from tools.backend.campaign_reasons import REASONS, V2_NOT_INSTALLED, V2_SILENT
+from tools.backend.faces.base import Ending, Position
+from tools.backend.timing import rfc822
+
+__all__ = ["FILE_V2", "FIRMWARE_V3", "KINDS", "SOFTWARE_V2", "CampaignKind", "Lock", "Wording"]
+
+
+class Lock(enum.StrEnum):
+    """What a device can be in only one unfinished campaign of; over all API versions."""
+
+    FIRMWARE = "firmware"
+    FILE = "file"
+
+
+class Wording(Protocol):
+    """The reason texts of a device in a campaign."""
+
+    accepted: str
+    reachable: str
+    unreachable: str
+    not_found: str
+    already: str
+    wrong_make: str
+    wrong_version: str
+    not_eligible: str
+
+    def planned(self, start: float) -> str:
+        """Its turn is expected at `start`."""
+
+    def begun(self, now: float, end: float) -> str:
+        """It has been asked to start."""
+
+    def fault(self, again: float) -> str:
+        """We could not ask it."""
+
+    def expired(self, position: Position, attempts: int, ending: Ending | None) -> str:
+        """The campaign ended before it did."""
+
+
+class WordingV3:
+    """API v3. Texts of the public table where it has one."""
+
+    accepted = REASONS[Ending.UNREACHABLE].v3
+    unreachable = REASONS[Ending.UNREACHABLE].v3
+    reachable = "Reachability information received from the network."
+    not_found = "Device Not Found."
+    already = (
+        "Device scheduled for firmware upgrade previously, needs to be completed before another "
+        "upgrade is scheduled."
+    )
+    wrong_make = "Device make or model does not meet the prerequisite of the firmware."
+    wrong_version = "Current firmware version does not meet the prerequisite of the firmware."
+    not_eligible = "Device is not eligible for this upgrade."
+
+    def planned(self, start: float) -> str:
+        return (
+            f"Upgrade pending, the device upgrade is estimated to be scheduled for {rfc822(start)}"
+        )
+
+    def begun(self, now: float, end: float) -> str:
+        return (
+            f"The upgrade is scheduled to begin on {rfc822(now)}, "
+            f"and the estimated completion is {rfc822(end)}."
+        )
+
+    def fault(self, again: float) -> str:
+        return f"Request to FOTA server failed, estimated retry time on {rfc822(again)}."
+
+    def expired(self, position: Position, attempts: int, ending: Ending | None) -> str:
+        if attempts:
+            return f"The campaign ended before the upgrade did, try count {attempts}."
+        return (
+            "The network does not report this device is reachable, no retry available, try count 0."
+        )
+
+
+class WordingV2:
+    """API v2. The public table is complete for rejections and failures; the rest is ours."""
+
+    accepted = "Device passed all checks."
+    unreachable = accepted
+    reachable = accepted
+    not_found = "Device not found."
+    already = WordingV3.already
+    wrong_make = "Device make or model does not meet the prerequisite."
+    wrong_version = "Current software version does not meet the prerequisite."
+    not_eligible = "Device is not eligible, it is not FOTA capable over HTTP."
+
+    def planned(self, start: float) -> str:
+        return "The device takes the upgrade at a check-in."
+
+    def begun(self, now: float, end: float) -> str:
+        return "The device has taken the upgrade."
+
+    def fault(self, again: float) -> str:
+        return "internal error"
+
+    def expired(self, position: Position, attempts: int, ending: Ending | None) -> str:
+        if position == Position.DOWNLOADED:
+            return V2_NOT_INSTALLED
+        if position == Position.WAITING and ending is not None:
+            return REASONS[ending].v2
+        return V2_SILENT
+
+
+@dataclass(frozen=True, slots=True)
+class CampaignKind:
+    """One kind of campaign."""
+
+    name: str
+    version: int
+    """Of the API whose clients see such campaigns."""
+    lock: Lock
+    protocols: frozenset[str]
+    campaign_table: Mapping[str, Mapping[str, str]]
+    device_table: Mapping[str, Mapping[str, str]]
+    accepted: str
+    """The first status of a device."""
+    preparation: tuple[str, ...]
+    """Events between the request and the start."""
+    queued_today: bool
+    """Whether one that starts today goes through the preparation as well."""
+    device_driven: bool
+    """Devices come by themselves and install by themselves; nothing can be sent to them."""
+    wording: Wording
+    reasons: Mapping[Ending, str]
+    checks_version: bool
+    """Whether a device with another version than `versionFrom` is rejected."""
+
+    def __repr__(self) -> str:
+        return f"<CampaignKind {self.name}>"
+
+
+def _v2(name: str, lock: Lock, *, checks_version: bool) -> CampaignKind:
+    return CampaignKind(
+        name=name,
+        version=2,
+        lock=lock,
+        protocols=frozenset({"HTTP"}),
+        campaign_table=states.CAMPAIGN_TABLE_V2,
+        device_table=states.DEVICE_TABLE_V2,
+        accepted=states.ACCEPTED,
+        preparation=("accepted",),
+        queued_today=False,
+        device_driven=True,
+        wording=WordingV2(),
+        reasons={ending: reasons.v2 for ending, reasons in REASONS.items()},
+        checks_version=checks_version,
+    )
+
+
+FIRMWARE_V3 = CampaignKind(
+    name="v3 firmware",
+    version=3,
+    lock=Lock.FIRMWARE,
+    protocols=frozenset({"LWM2M"}),
+    campaign_table=states.CAMPAIGN_TABLE,
+    device_table=states.DEVICE_TABLE,
+    accepted=states.NO_DATA,
+    preparation=("accepted", "checked"),
+    queued_today=True,
+    device_driven=False,
+    wording=WordingV3(),
+    reasons={ending: reasons.v3 for ending, reasons in REASONS.items()},
+    checks_version=False,
+)
+SOFTWARE_V2 = _v2("v2 software", Lock.FIRMWARE, checks_version=True)
+# A configuration file has no prerequisite version [documented].
+FILE_V2 = _v2("v2 file", Lock.FILE, checks_version=False)
+
+KINDS = {kind.name: kind for kind in (FIRMWARE_V3, SOFTWARE_V2, FILE_V2)}

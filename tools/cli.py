@@ -266,6 +266,27 @@ def backend(
     rest: Annotated[
         str, typer.Option("--rest", metavar="HOST:PORT", help="Where people come; port 0: any.")
     ] = "127.0.0.1:8080",
+    http: Annotated[
+        str,
+        typer.Option("--http", metavar="HOST:PORT", help="Where HTTP devices come; port 0: any."),
+    ] = "127.0.0.1:8090",
+    http_cert: Annotated[
+        Path | None,
+        typer.Option("--http-cert", metavar="FILE", help="PEM certificate of that listener."),
+    ] = None,
+    http_key: Annotated[
+        Path | None, typer.Option("--http-key", metavar="FILE", help="Its PEM key.")
+    ] = None,
+    http_client_ca: Annotated[
+        Path | None,
+        typer.Option(
+            "--http-client-ca", metavar="FILE", help="PEM authority of device certificates."
+        ),
+    ] = None,
+    check_in: Annotated[
+        str | None,
+        typer.Option("--check-in", metavar="TIME", help="From one check-in to the next."),
+    ] = None,
     database: Annotated[
         str, typer.Option("--database", metavar="FILE|URL", help="SQLite file or database URL.")
     ] = "fotilla-backend.db",
@@ -289,12 +310,27 @@ def backend(
 
     if timing not in TIMINGS:
         raise SpecError("timing", f"no timing {timing!r}; known: {', '.join(TIMINGS)}")
-    for field, text in (("coap", coap), ("rest", rest)):
+    for field, text in (("coap", coap), ("rest", rest), ("http", http)):
         try:
             parse_bind(text)
         except ValueError as error:
             raise SpecError(field, str(error)) from None
-    return serve(ServeOptions(coap, rest, database, ready_file, timing, pilot_waived, seed))
+    return serve(
+        ServeOptions(
+            coap=coap,
+            rest=rest,
+            http=http,
+            db=database,
+            ready_file=ready_file,
+            timing=timing,
+            pilot_waived=pilot_waived,
+            http_cert=http_cert,
+            http_key=http_key,
+            http_client_ca=http_client_ca,
+            check_in=None if check_in is None else parse_seconds("check_in", check_in),
+            seed=seed,
+        )
+    )
 
 
 @app.command(

@@ -151,8 +151,9 @@ class HttpPoller:
     def link(self) -> HttpLink:
         """What this device's link does to a download."""
         faults = self.device.faults
-        cuts = () if faults is None else faults.cut_downloads
-        return HttpLink(self.settings.bandwidth, cuts)
+        if faults is None or not faults.cut_downloads:
+            return HttpLink(self.settings.bandwidth)
+        return HttpLink(self.settings.bandwidth, faults.cut_downloads, self._was_cut)
 
     def wake(self) -> None:
         """Poll as soon as possible."""
@@ -214,6 +215,12 @@ class HttpPoller:
         return answer
 
     # -- internals ------------------------------------------------------------------------------
+
+    def _was_cut(self, offset: int) -> None:
+        """A planned cut is used up; the plan is the device's and survives its reboots."""
+        faults = self.device.faults
+        if faults is not None:
+            faults.cut_downloads = tuple(one for one in faults.cut_downloads if one != offset)
 
     def _arm(self, delay: float) -> None:
         self.device.runtime.arm(self._timer, delay)

@@ -34,6 +34,7 @@ async def listening(app: Any, host: str) -> AsyncIterator[int]:
         sock.setblocking(False)
         config = uvicorn.Config(
             app,
+            interface="asgi3",
             log_config=None,
             access_log=False,
             lifespan="off",

@@ -15,6 +15,7 @@ PEERS = {
     "coap-server-notls": "libcoap3-bin",
     "coap-client-notls": "libcoap3-bin",
     "mosquitto": "mosquitto",
+    "nginx": "nginx-light",
     "swupdate": "swupdate",
     "openssl": "openssl",
     "mender-artifact": "mender-artifact",

@@ -10,6 +10,7 @@ if ! command -v coap-server-notls >/dev/null || ! command -v coap-client-notls >
   missing="$missing libcoap3-bin"
 fi
 command -v mosquitto >/dev/null || [ -x /usr/sbin/mosquitto ] || missing="$missing mosquitto"
+command -v nginx >/dev/null || [ -x /usr/sbin/nginx ] || missing="$missing nginx-light"
 command -v swupdate >/dev/null || missing="$missing swupdate"
 command -v openssl >/dev/null || missing="$missing openssl"
 command -v mender-artifact >/dev/null || missing="$missing mender-artifact"

@@ -43,7 +43,10 @@ class ProtocolClient(Protocol):
     `power_lost` was called, and the I/O adapter that dispatched the packet swallows it
     (`Device.run`)."""
 
-    name: str
+    @property
+    def name(self) -> str:
+        """Of the protocol, as in the registry."""
+        ...
 
     def booted(self, report: BootReport) -> None:
         """What the bootloader did; comes once, before `start`, and the engine has judged it."""

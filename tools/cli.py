@@ -16,6 +16,7 @@ from typing import Annotated, NoReturn
 
 import typer
 
+from agent.misbehaviour import Misbehaviour
 from tools.fleet.spec import (
     DEFAULT_LIFETIME,
     FAULTS,
@@ -25,6 +26,8 @@ from tools.fleet.spec import (
     SpecError,
     check_whole,
     parse_fault,
+    parse_misbehaviour,
+    parse_option,
     parse_rate,
     parse_seconds,
     parse_size,
@@ -46,7 +49,13 @@ app = typer.Typer(
 )
 
 # The flag of every field whose name is not the flag's.
-_FLAGS = {"keys": "--key", "report_dir": "--report", "faults": "--fault", "name": "--endpoint"}
+_FLAGS = {
+    "keys": "--key",
+    "report_dir": "--report",
+    "faults": "--fault",
+    "name": "--endpoint",
+    "options": "--option",
+}
 
 Protocol = Annotated[str, typer.Option("--protocol", metavar="NAME", help="What devices speak.")]
 SlotSize = Annotated[
@@ -72,6 +81,37 @@ Fault = Annotated[
     typer.Option(
         "--fault", metavar="NAME[=SHARE%]", help=f"Repeatable. Known: {', '.join(FAULTS)}."
     ),
+]
+Misbehave = Annotated[
+    list[str] | None,
+    typer.Option(
+        "--misbehave",
+        metavar="NAME[=SHARE%]",
+        help="What devices do wrong on purpose; the answers are judged. Repeatable.",
+    ),
+]
+Bandwidth = Annotated[
+    str | None,
+    typer.Option("--bandwidth", metavar="SIZE/s", help="Of each device's link; HTTP and MQTT."),
+]
+Option = Annotated[
+    list[str] | None,
+    typer.Option(
+        "--option", metavar="NAME=VALUE", help="Setting that only this protocol has. Repeatable."
+    ),
+]
+Credentials = Annotated[
+    Path | None,
+    typer.Option(
+        "--credentials",
+        metavar="FILE.csv",
+        help="Columns name, token, username, password, certificate, key. "
+        "FOTILLA_TOKEN is one token for all.",
+    ),
+]
+Authorities = Annotated[
+    Path | None,
+    typer.Option("--ca", metavar="PEM", help="What devices trust to have signed the server."),
 ]
 Report = Annotated[str, typer.Option("--report", metavar="DIR", help="Where the report goes.")]
 JournalFile = Annotated[
@@ -109,7 +149,12 @@ def _root(
 
 @app.command()
 def demo(
-    devices: Annotated[int, typer.Option("--devices", metavar="N", help="How many.")] = 1000,
+    devices: Annotated[
+        str,
+        typer.Option(
+            "--devices", metavar="N|PROTOCOL=N,...", help="How many, or how many of each protocol."
+        ),
+    ] = "lwm2m=1000,http=200",
     image_size: Annotated[
         str, typer.Option("--image-size", metavar="SIZE", help="Of the image signed on the spot.")
     ] = "256KiB",
@@ -121,17 +166,19 @@ def demo(
     seed: Seed = 0,
     bind: Bind = None,
     fault: Fault = None,
+    misbehave: Misbehave = None,
+    bandwidth: Bandwidth = None,
     report: Report = "report",
     journal: JournalFile = None,
     as_json: Json = False,
 ) -> int:
-    """Embedded backend, 1,000 devices, a real campaign, and the audit."""
+    """Embedded backend, 1,000 LwM2M and 200 HTTP devices, real campaigns, and the audit."""
+    from tools.fleet.groups import parse_groups
     from tools.options import DemoOptions
 
     options = DemoOptions(
-        devices=devices,
+        groups=parse_groups(devices, protocol),
         image_size=parse_size("image_size", image_size),
-        protocol=protocol,
         slot_size=_slot_size(slot_size),
         lifetime=lifetime,
         ramp=_rate(ramp),
@@ -139,6 +186,8 @@ def demo(
         seed=seed,
         bind=_address(bind),
         faults=_faults(fault),
+        misbehave=_misbehaviours(misbehave),
+        bandwidth=_bandwidth(bandwidth),
         report_dir=report,
         journal=journal,
         as_json=as_json,
@@ -184,18 +233,25 @@ def run(
         int, typer.Option("--serve-port", metavar="PORT", help="For --serve-image; 0: any.")
     ] = 0,
     fault: Fault = None,
+    misbehave: Misbehave = None,
+    bandwidth: Bandwidth = None,
+    option: Option = None,
+    credentials: Credentials = None,
+    authorities: Authorities = None,
     report: Report = "report",
     journal: JournalFile = None,
     as_json: Json = False,
 ) -> int:
     """Devices against any server; its operator starts the update."""
+    from tools.fleet import credential_file
     from tools.fleet.names import DEFAULT_PATTERN, device_names
 
     check_whole("devices", devices, 1, MAX_DEVICES)
+    device_list = device_names(names or DEFAULT_PATTERN, devices)
     spec = FleetSpec(
         server=server,
         devices=devices,
-        names=device_names(names or DEFAULT_PATTERN, devices),
+        names=device_list,
         image=_read("--image", image),
         keys=_keys(key),
         protocol=protocol,
@@ -207,6 +263,10 @@ def run(
         seed=seed,
         bind=_address(bind),
         faults=_faults(fault),
+        misbehave=_misbehaviours(misbehave),
+        bandwidth=_bandwidth(bandwidth),
+        options=_options(option),
+        credentials=credential_file.credentials(credentials, device_list, authorities),
         report_dir=report,
         serve_image=serve_image,
         serve_port=serve_port,
@@ -231,14 +291,20 @@ def device(
     seed: Seed = 0,
     bind: Bind = None,
     fault: Fault = None,
+    option: Option = None,
+    credentials: Credentials = None,
+    authorities: Authorities = None,
     trace: Annotated[bool, typer.Option("--trace", help="Print every message decoded.")] = False,
     as_json: Annotated[bool, typer.Option("--json", help="Print journal lines.")] = False,
 ) -> int:
     """One device in the foreground, every state change printed."""
+    from agent.credentials import NO_CREDENTIAL
+    from tools.fleet import credential_file
     from tools.fleet.names import check_names
     from tools.options import DeviceOptions
 
     check_names((endpoint,), lambda _: repr(endpoint), field="name")
+    given = credential_file.credentials(credentials, (endpoint,), authorities)
     options = DeviceOptions(
         server=server,
         name=endpoint,
@@ -250,6 +316,8 @@ def device(
         seed=seed,
         bind=_address(bind),
         faults=_faults(fault),
+        credential=given[0] if given else NO_CREDENTIAL,
+        options=_options(option),
         trace=trace,
         as_json=as_json,
     )
@@ -400,6 +468,20 @@ def _faults(texts: list[str] | None) -> tuple[FaultShare, ...]:
     return tuple(parse_fault(text) for text in texts or [])
 
 
+def _misbehaviours(texts: list[str] | None) -> tuple[tuple[Misbehaviour, float], ...]:
+    return tuple(parse_misbehaviour(text) for text in texts or [])
+
+
+def _options(texts: list[str] | None) -> tuple[tuple[str, str], ...]:
+    return tuple(parse_option(text) for text in texts or [])
+
+
+def _bandwidth(text: str | None) -> float | None:
+    if text is None:
+        return None
+    return float(parse_size("bandwidth", text.strip().removesuffix("/s")))
+
+
 def _address(text: str | None) -> str | None:
     if text is None:
         return None
@@ -411,7 +493,7 @@ def _address(text: str | None) -> str | None:
 
 def _explain(error: Exception) -> tuple[int, str]:
     """Exit code and sentence of whatever a command raised."""
-    from agent.errors import UnknownName
+    from agent.errors import UnknownName, UnusableSettings
     from firmware_images import ImageRefused, UnusableInput
     from protocols.coap.errors import CoapUriError
     from tools.backend.errors import BackendError
@@ -428,7 +510,13 @@ def _explain(error: Exception) -> tuple[int, str]:
         name = f"{error.filename}: " if error.filename else ""
         return BAD_INPUT, f"{name}{error.strerror or error}"
     if isinstance(
-        error, ImageRefused | UnusableInput | UnknownName | TooFewDescriptors | BackendError
+        error,
+        ImageRefused
+        | UnusableInput
+        | UnknownName
+        | TooFewDescriptors
+        | BackendError
+        | UnusableSettings,
     ):
         return BAD_INPUT, str(error)
     hint = "(a fault of fotilla itself; FOTILLA_TRACEBACK=1 shows where)"

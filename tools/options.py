@@ -5,6 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 from agent.credentials import NO_CREDENTIAL, Credential
+from agent.misbehaviour import Misbehaviour
 from tools.fleet.spec import (
     DEFAULT_LIFETIME,
     DEFAULT_SLOT_SIZE,
@@ -28,10 +29,10 @@ DEFAULT_IMAGE_SIZE = 256 << 10
 class DemoOptions:
     """`fotilla demo`."""
 
-    devices: int = 1000
+    groups: tuple[tuple[str, int], ...] = (("lwm2m", 1000), ("http", 200))
+    """Protocols, and how many devices speak each."""
     image_size: int = DEFAULT_IMAGE_SIZE
     """Bytes of payload; the image is built and signed on the spot."""
-    protocol: str = "lwm2m"
     slot_size: int = DEFAULT_SLOT_SIZE
     lifetime: int = DEFAULT_LIFETIME
     ramp: float | None = None
@@ -39,12 +40,16 @@ class DemoOptions:
     seed: int = 0
     bind: str | None = None
     faults: tuple[FaultShare, ...] = ()
+    misbehave: tuple[tuple[Misbehaviour, float], ...] = ()
+    bandwidth: float | None = None
+    """Bytes a second of each device's link."""
     report_dir: str = "report"
     journal: str | None = None
     as_json: bool = False
 
     def __post_init__(self) -> None:
-        check_whole("devices", self.devices, 1, MAX_DEVICES)
+        check_whole("devices", sum(count for _, count in self.groups), 1, MAX_DEVICES)
+        check_positive("bandwidth", self.bandwidth)
         check_whole("image_size", self.image_size, MIN_IMAGE_SIZE, MAX_SLOT_SIZE)
         check_whole("slot_size", self.slot_size, MIN_SLOT_SIZE, MAX_SLOT_SIZE)
         check_whole("lifetime", self.lifetime, 1, MAX_LIFETIME)

@@ -46,7 +46,8 @@ class MqttSettings:
     host: str
     port: int
     client_id: str
-    username: str | None = None
+    username: str | None = field(default=None, repr=False)
+    """A secret as well: ThingsBoard takes its access token here."""
     password: str | None = field(default=None, repr=False)
     tls: bool = False
     credential: Credential = NO_CREDENTIAL

@@ -31,7 +31,7 @@ from protocols.http.messages import retry_after
 from protocols.http.ranges import Action, Known, Verdict, ask, judge
 
 if TYPE_CHECKING:
-    from protocols.http.poller import HttpPoller
+    from protocols.http.carrier import Carries
 
 __all__ = [
     "DEFAULT_DOWNLOAD",
@@ -136,7 +136,7 @@ class _Transfer:
 
     def __init__(
         self,
-        poller: HttpPoller,
+        poller: Carries,
         resource: Resource,
         sink: _Sink,
         tuning: DownloadTuning,
@@ -335,7 +335,7 @@ class Download:
 
     def __init__(
         self,
-        poller: HttpPoller,
+        poller: Carries,
         resource: Resource,
         *,
         unpacker: Unpacker | Callable[[], Unpacker] | None = None,
@@ -504,7 +504,7 @@ class _Memory:
 
 
 async def check(
-    poller: HttpPoller, resource: Resource, *, tuning: DownloadTuning = DEFAULT_DOWNLOAD
+    poller: Carries, resource: Resource, *, tuning: DownloadTuning = DEFAULT_DOWNLOAD
 ) -> None:
     """Download a resource, compare it with what was announced, keep nothing. Raises
     DownloadFailed."""
@@ -512,7 +512,7 @@ async def check(
 
 
 async def fetch(
-    poller: HttpPoller,
+    poller: Carries,
     resource: Resource,
     limit: int,
     *,

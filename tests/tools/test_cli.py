@@ -85,7 +85,7 @@ def test_the_other_commands_fill_their_options(commands: Commands) -> None:
     assert cli.call(["device", "--server", "coap://h", "--endpoint", "me", "--trace"]) == 0
     assert cli.call(["backend", "--coap", "[::1]:0", "--rest", ":0", "--ready-file", "r"]) == 0
     assert commands.given == [
-        DemoOptions(devices=5, image_size=64 << 10, as_json=True),
+        DemoOptions((("lwm2m", 5),), image_size=64 << 10, as_json=True),
         DeviceOptions("coap://h", "me", trace=True),
         ServeOptions(coap="[::1]:0", rest=":0", ready_file=Path("r")),
     ]
@@ -100,6 +100,12 @@ def test_the_exit_code_is_the_commands(commands: Commands) -> None:
     ("line", "says"),
     [
         ("demo --devices 0", "--devices: 0 is not between"),
+        ("demo --devices lwm2m=1,lwm2m=2", "--devices: lwm2m is given twice"),
+        ("demo --devices lwm2m=", "--devices: 'lwm2m=' is neither"),
+        ("demo --misbehave shout", "--misbehave: no misbehaviour 'shout'; known: late-report"),
+        ("demo --misbehave herd=200%", "--misbehave: herd: a share of 200%"),
+        ("demo --bandwidth wide", "--bandwidth: 'wide' is not a size"),
+        ("demo --bandwidth 0", "--bandwidth: 0 is not a positive"),
         ("demo --devices x", "--devices"),
         ("demo --slot-size big", "--slot-size: 'big' is not a size"),
         ("demo --slot-size 5000", "--slot-size: "),

@@ -39,7 +39,7 @@ def no_waiting(monkeypatch: pytest.MonkeyPatch) -> None:
 
 def demo_options(tmp_path: Path, devices: int = 4) -> DemoOptions:
     return DemoOptions(
-        devices=devices,
+        groups=(("lwm2m", devices),),
         image_size=4096,
         slot_size=64 << 10,
         ramp=1000,

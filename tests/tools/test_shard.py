@@ -133,7 +133,7 @@ def test_a_run_from_spec_to_result_goes_through_pickle_both_ways(tmp_path: Path)
     spec = replace(make_spec(), journal=str(journal))
     snapshot = shard.run_shard(pickle.loads(pickle.dumps(spec)))
     snapshot = pickle.loads(pickle.dumps(snapshot))
-    result = join("run", spec, [snapshot], seconds=1.0)
+    result = join("run", [spec], [snapshot], seconds=1.0)
     assert result.counts.as_dict() == {"devices": 5, "updated": 5, "failed": 0, "unfinished": 0}
     assert (result.audit.agree, result.audit.unknown) == (5, 0)
     assert exit_code(result) == 0
@@ -150,7 +150,7 @@ def test_a_run_from_spec_to_result_goes_through_pickle_both_ways(tmp_path: Path)
 
 def test_a_refused_image_is_a_failed_device_with_its_reason() -> None:
     spec = make_spec("dummy://bad")
-    result = join("run", spec, [shard.run_shard(spec)], seconds=1.0)
+    result = join("run", [spec], [shard.run_shard(spec)], seconds=1.0)
     assert result.counts.failed == 5
     assert result.failures == {"integrity": 5} or result.failures == {"signature": 5}
     assert result.audit.agree == 5
@@ -160,7 +160,7 @@ def test_a_refused_image_is_a_failed_device_with_its_reason() -> None:
 def test_a_bad_boot_reverts_and_counts_as_failed(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("agent.device.DeviceTiming.watchdog_seconds", 0.0)
     spec = replace(make_spec(devices=2), faults=(FaultShare("bad-boot"),))
-    result = join("run", spec, [shard.run_shard(spec)], seconds=1.0)
+    result = join("run", [spec], [shard.run_shard(spec)], seconds=1.0)
     assert result.failures == {"reverted": 2}
     assert {truth.state for truth in result.truths} == {"downloaded"}
     assert {truth.running_version for truth in result.truths} == {"0.0.0"}
@@ -169,7 +169,7 @@ def test_a_bad_boot_reverts_and_counts_as_failed(monkeypatch: pytest.MonkeyPatch
 def test_the_duration_ends_a_run_that_nobody_updates() -> None:
     spec = replace(make_spec("dummy://silent"), duration=0.05)
     snapshot = shard.run_shard(spec)
-    result = join("run", spec, [snapshot], seconds=1.0)
+    result = join("run", [spec], [snapshot], seconds=1.0)
     assert result.counts.unfinished == 5
     assert result.audit.unknown == 5
     assert not result.interrupted
@@ -181,7 +181,7 @@ async def test_a_stop_during_the_ramp_accounts_for_devices_that_never_ran() -> N
     stop = asyncio.Event()
     asyncio.get_running_loop().call_soon(stop.set)
     snapshot = await shard.drive(spec, stop=stop)
-    result = join("run", spec, [snapshot], seconds=1.0)
+    result = join("run", [spec], [snapshot], seconds=1.0)
     assert snapshot.interrupted
     assert [truth.name for truth in snapshot.truths] == ["d0", "d1", "d2"]
     assert result.counts.unfinished == 3
@@ -208,7 +208,7 @@ async def test_devices_that_the_backend_gave_up_end_the_run_unfinished() -> None
 def test_a_run_that_lagged_is_invalid(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(shard, "MAX_LAG", -1.0)
     spec = make_spec(devices=1)
-    result = join("run", spec, [shard.run_shard(spec)], seconds=1.0)
+    result = join("run", [spec], [shard.run_shard(spec)], seconds=1.0)
     assert result.invalid is not None and "scheduler lagged" in result.invalid
     assert exit_code(result) == 4
 

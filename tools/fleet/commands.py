@@ -11,12 +11,13 @@ import contextlib
 import json
 import sys
 import time
-from collections.abc import AsyncIterator, Iterator
+from collections.abc import AsyncIterator, Iterator, Sequence
 from dataclasses import replace
 from pathlib import Path
 
 from rich.console import Console
 
+from agent.credentials import Credential
 from agent.runtime.runtime import Runtime
 from agent.trailer import capacity
 from firmware_images import ImageRefused, UnusableInput, as_source
@@ -26,6 +27,7 @@ from tools.backend.backend import Backend, BackendConfig
 from tools.fleet.clients import client_maker
 from tools.fleet.factory import derived_key, equip, payload, prospect
 from tools.fleet.fleet import join
+from tools.fleet.groups import open_groups
 from tools.fleet.image_server import ImageServer
 from tools.fleet.names import DEFAULT_PATTERN, device_names
 from tools.fleet.progress import Progress
@@ -34,13 +36,18 @@ from tools.fleet.result import RunResult, exit_code, json_object
 from tools.fleet.server_address import address_towards, resolve_server
 from tools.fleet.shard import Shard, open_shard
 from tools.fleet.signals import stop_signals
-from tools.fleet.spec import FleetSpec
+from tools.fleet.spec import FleetSpec, SpecError
 from tools.fleet.summary import print_summary
 from tools.options import DemoOptions
 
 DEMO_VERSION = Version(1, 0, 0, 0)
 DEMO_COUNTER = 1
 DEMO_PACKAGE = "demo"
+DEMO_INTERVAL = 2.0
+"""Seconds between the check-ins of the demo's HTTP devices: nobody wants to watch them wait."""
+
+DEMO_SCHEMES = {"lwm2m": "coap", "http": "http"}
+"""What the embedded backend speaks."""
 
 DEMO_CONCURRENCY = 1000
 """Devices that update at once: two cores are busy with fewer, and more only wait longer."""
@@ -53,7 +60,7 @@ SETTLE_SECONDS = 30.0
 
 
 def demo(options: DemoOptions) -> int:
-    """Embedded backend, devices, a campaign, the audit; returns the exit code."""
+    """Embedded backend, devices, a campaign for each protocol, the audit; returns the exit code."""
     key = derived_key(KeyType.ECDSA_P256, options.seed, "demo")
     image = build_image(
         payload(options.image_size, options.seed, 1),
@@ -61,34 +68,52 @@ def demo(options: DemoOptions) -> int:
         key=key,
         security_counter=DEMO_COUNTER,
     )
-    # The port is not known before the backend listens.
+    unknown = next((name for name, _ in options.groups if name not in DEMO_SCHEMES), None)
+    if unknown is not None:
+        client_maker(unknown)
+        known = ", ".join(DEMO_SCHEMES)
+        raise SpecError("devices", f"the embedded backend does not speak {unknown}: {known}")
+    # The ports are not known before the backend listens.
     host = options.bind or "127.0.0.1"
     shown = f"[{host}]" if ":" in host else host
-    spec = FleetSpec(
-        server=f"coap://{shown}:5683",
-        devices=options.devices,
-        names=device_names(DEFAULT_PATTERN, options.devices),
-        image=image,
-        keys=(key.public.to_pem(),),
-        protocol=options.protocol,
-        slot_size=options.slot_size,
-        lifetime=options.lifetime,
-        ramp=options.ramp,
-        duration=options.duration,
-        seed=options.seed,
-        bind=options.bind,
-        faults=options.faults,
-        report_dir=options.report_dir,
-        journal=options.journal,
-    )
-    spec = _prepared(spec)
-    result = asyncio.run(_demo(spec, host))
-    return _finish(result, spec, as_json=options.as_json)
+    names = device_names(DEFAULT_PATTERN, sum(count for _, count in options.groups))
+    specs = []
+    first = 0
+    for position, (protocol, count) in enumerate(options.groups):
+        spec = FleetSpec(
+            server=f"{DEMO_SCHEMES[protocol]}://{shown}:1",
+            devices=count,
+            names=names[first : first + count],
+            image=image,
+            keys=(key.public.to_pem(),),
+            protocol=protocol,
+            slot_size=options.slot_size,
+            lifetime=options.lifetime,
+            ramp=options.ramp,
+            duration=options.duration,
+            seed=options.seed,
+            bind=options.bind,
+            faults=options.faults,
+            misbehave=options.misbehave if protocol != "lwm2m" else (),
+            options=(("interval", f"{DEMO_INTERVAL:g}"),) if protocol == "http" else (),
+            bandwidth=options.bandwidth,
+            report_dir=options.report_dir,
+            journal=options.journal,
+            group=position,
+            first_index=first,
+        )
+        specs.append(_prepared(spec))
+        first += count
+    result = asyncio.run(_demo(specs, host))
+    return _finish(result, specs[0], as_json=options.as_json)
 
 
 def run(spec: FleetSpec, *, as_json: bool) -> int:
     """Devices against a server whose operator starts the update; returns the exit code."""
-    spec = _prepared(replace(spec, server=resolve_server(spec.server)))
+    if spec.protocol == "lwm2m":
+        # Others need the name itself, for TLS and for virtual hosts.
+        spec = replace(spec, server=resolve_server(spec.server))
+    spec = _prepared(spec)
     print(f"fotilla: {spec.server}: the image {prospect(spec)}", file=sys.stderr)
     names = sys.stderr if as_json else sys.stdout
     print(f"fotilla: to target ({spec.devices}):", file=sys.stderr)
@@ -112,44 +137,69 @@ def _prepared(spec: FleetSpec) -> FleetSpec:
     return equipped
 
 
-async def _demo(spec: FleetSpec, host: str) -> RunResult:
+async def _demo(specs: Sequence[FleetSpec], host: str) -> RunResult:
     began = time.monotonic()
     with Progress("demo") as progress, stop_signals() as stop:
-        async with _embedded_backend(spec.seed, host) as backend:
-            server, port = backend.coap_address
-            shown = f"[{server}]" if ":" in server else server
-            spec = replace(spec, server=f"coap://{shown}:{port}")
-            package = await backend.add_package(
-                spec.image, name=DEMO_PACKAGE, version=str(DEMO_VERSION)
-            )
-            push_or_pull = {name: i % 2 for i, name in enumerate(spec.names)}
-            async with open_shard(spec, stop=stop, on_view=progress.show) as shard:
-                await shard.start()
-                await shard.until_registered(REGISTRATION_SECONDS)
+        async with _embedded_backend(specs[0].seed, host) as backend:
+            specs = [await _introduce(backend, spec) for spec in specs]
+            async with open_groups(specs, stop=stop, on_view=progress.show) as groups:
+                await groups.start()
+                await groups.until_registered(REGISTRATION_SECONDS)
                 if not stop.is_set():
-                    await backend.create_campaign(
-                        spec.names,
-                        package,
-                        delivery_of=lambda name: "pull" if push_or_pull[name] else "push",
-                        concurrency=min(spec.devices, DEMO_CONCURRENCY),
-                        title="demo",
-                    )
-                    await shard.wait(backend.finished.is_set, SETTLE_SECONDS)
-                snapshot = shard.snapshot()
-                beliefs = backend.beliefs()
-                await shard.power_off()
-    if stop.is_set() and not beliefs:
-        # Stopped before the campaign began: the backend was never asked to know anybody.
-        return join("demo", spec, [snapshot], seconds=time.monotonic() - began)
-    seconds = time.monotonic() - began
-    return join("demo", spec, [snapshot], seconds=seconds, beliefs=beliefs)
+                    for spec in specs:
+                        await _demo_campaign(backend, spec)
+                    await groups.wait(backend.finished.is_set, SETTLE_SECONDS)
+                snapshots = groups.snapshots()
+                # Stopped before the campaign began: the backend was never asked to know anybody.
+                beliefs = backend.beliefs() if backend.engine.book.campaigns else None
+                await groups.power_off()
+    return join("demo", specs, snapshots, seconds=time.monotonic() - began, beliefs=beliefs)
+
+
+async def _introduce(backend: Backend, spec: FleetSpec) -> FleetSpec:
+    """The same group with the backend's address, and with the credentials that it demands."""
+    if spec.protocol == "lwm2m":
+        return replace(spec, server=_server("coap", backend.coap_address))
+    address = backend.http_address
+    assert address is not None  # the embedded backend listens for HTTP devices
+    tokens = await backend.mint_tokens(spec.names)
+    return replace(
+        spec,
+        server=_server("http", address),
+        credentials=tuple(Credential(token=tokens[name]) for name in spec.names),
+    )
+
+
+def _server(scheme: str, address: tuple[str, int]) -> str:
+    host, port = address
+    return f"{scheme}://[{host}]:{port}" if ":" in host else f"{scheme}://{host}:{port}"
+
+
+async def _demo_campaign(backend: Backend, spec: FleetSpec) -> None:
+    protocol = backend.faces[spec.protocol].protocol
+    package = await backend.add_package(
+        spec.image,
+        name=f"{DEMO_PACKAGE}-{spec.protocol}",
+        version=str(DEMO_VERSION),
+        protocol=protocol,
+    )
+    pushed = frozenset(spec.names[::2]) if spec.protocol == "lwm2m" else frozenset()
+    await backend.create_campaign(
+        spec.names,
+        package,
+        delivery_of=lambda name: "push" if name in pushed else "pull",
+        concurrency=min(spec.devices, DEMO_CONCURRENCY),
+        title="demo",
+    )
 
 
 @contextlib.asynccontextmanager
 async def _embedded_backend(seed: int, host: str) -> AsyncIterator[Backend]:
     """A backend in this loop with a runtime of its own: its traffic is not the devices'."""
     async with Runtime.real(seed=seed) as runtime:
-        config = BackendConfig(coap=(host, 0), timing="immediate", pilot_waived=True)
+        config = BackendConfig(
+            coap=(host, 0), http=(host, 0), timing="immediate", pilot_waived=True
+        )
         backend = Backend(runtime, config)
         await backend.start()
         try:
@@ -167,7 +217,7 @@ async def _run(spec: FleetSpec) -> RunResult:
                 await _wait(shard)
                 snapshot = shard.snapshot()
                 await shard.power_off()
-    return join("run", spec, [snapshot], seconds=time.monotonic() - began)
+    return join("run", [spec], [snapshot], seconds=time.monotonic() - began)
 
 
 async def _wait(shard: Shard) -> None:

@@ -4,16 +4,18 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 
+from agent.misbehaviour import merge as merge_ledgers
 from agent.runtime.metrics import MetricsSnapshot
 from tools.fleet.audit import UNKNOWN, Belief, audit
 from tools.fleet.result import RunResult, count_devices, count_failures
 from tools.fleet.shard import ShardSnapshot
 from tools.fleet.spec import FleetSpec
+from tools.fleet.timeline import merge
 
 
 def join(
     title: str,
-    spec: FleetSpec,
+    specs: Sequence[FleetSpec],
     shards: Sequence[ShardSnapshot],
     *,
     seconds: float,
@@ -38,22 +40,24 @@ def join(
         audit=audit(truths, beliefs, first.target),
         truths=truths,
         metrics=sum((shard.metrics for shard in shards), MetricsSnapshot()),
-        timeline=first.timeline,
+        timeline=merge([shard.timeline for shard in shards]),
+        misbehaviours=merge_ledgers([shard.misbehaviours for shard in shards]),
         failures=count_failures(truths, first.target),
-        settings=settings_of(spec),
-        report=spec.report_dir,
+        settings=settings_of(specs),
+        report=specs[0].report_dir,
         invalid=next((shard.invalid for shard in shards if shard.invalid), None),
         error=next((shard.error for shard in shards if shard.error), None),
         interrupted=any(shard.interrupted for shard in shards),
     )
 
 
-def settings_of(spec: FleetSpec) -> dict[str, str]:
-    """What was asked for, as the report shows it."""
+def settings_of(specs: Sequence[FleetSpec]) -> dict[str, str]:
+    """What was asked for, as the report shows it; groups differ in what they speak, and to whom."""
+    spec = specs[0]
     shown = {
-        "server": spec.server,
-        "protocol": spec.protocol,
-        "devices": str(spec.devices),
+        "server": ", ".join(one.server for one in specs),
+        "protocol": ", ".join(one.protocol for one in specs),
+        "devices": ", ".join(str(one.devices) for one in specs),
         "image": f"{len(spec.image):,} bytes",
         "slot size": f"{spec.slot_size:,} bytes",
         "lifetime": f"{spec.lifetime} s",
@@ -64,6 +68,14 @@ def settings_of(spec: FleetSpec) -> dict[str, str]:
     }
     if spec.faults:
         shown["faults"] = ", ".join(f"{f.name} {f.share * 100:g}%" for f in spec.faults)
+    if spec.misbehave:
+        shown["misbehaviour"] = ", ".join(
+            f"{name.value} {share * 100:g}%" for name, share in spec.misbehave
+        )
+    if spec.bandwidth is not None:
+        shown["bandwidth"] = f"{spec.bandwidth:,.0f} bytes/s"
+    if spec.options:
+        shown["options"] = ", ".join(f"{name}={value}" for name, value in spec.options)
     if spec.journal is not None:
         shown["journal"] = spec.journal
     return shown

@@ -162,6 +162,7 @@ async def _introduce(backend: Backend, spec: FleetSpec) -> FleetSpec:
         return replace(spec, server=_server("coap", backend.coap_address))
     address = backend.http_address
     assert address is not None  # the embedded backend listens for HTTP devices
+    await backend.load_devices({"name": name} for name in spec.names)
     tokens = await backend.mint_tokens(spec.names)
     return replace(
         spec,

@@ -204,13 +204,16 @@ class HttpPoller:
             shown = url.partition("?")[0]
         if trace is not None:
             trace(f"> {method} {shown} {len(body)} bytes")
+        runtime = self.device.runtime
+        sent = runtime.clock.now()
         answer = await self.http.request(
             method, url, headers=fields, body=body, timeouts=timeouts, redirects=redirects
         )
+        runtime.metrics.request.record(runtime.clock.now() - sent)
         if trace is not None:
             trace(f"< {answer.status} {method} {shown} {len(answer.body)} bytes")
         if answer.status == 429 or answer.status >= 500:
-            wait = retry_after(answer.headers, self.device.runtime.clock.utc())
+            wait = retry_after(answer.headers, runtime.clock.utc())
             raise Refused(answer.status, f"{method} {shown}", wait)
         return answer
 

@@ -1,0 +1,5 @@
+"""AWS IoT: jobs, OTA documents, MQTT streams."""
+
+from protocols.mqtt.aws.client import AwsClient
+
+__all__ = ["AwsClient"]

@@ -156,13 +156,15 @@ class HawkbitClient(HttpPoller):
             await self._send_attributes(polled.config_data)
         if self.options.confirm is Confirm.DENY and not self._denied:
             await self._withdraw_consent()
-        if polled.cancel is not None and not self._ignores(polled.cancel):
-            changed = await self._cancel(polled.cancel)
+        if polled.cancel is not None:
+            changed = not self._ignores(polled.cancel) and await self._cancel(polled.cancel)
+            if not changed:
+                changed = await self.deployments.go_on()
         elif polled.confirmation is not None:
             changed = await self._confirm(polled.confirmation)
         elif polled.deployment is not None:
             changed = await self.deployments.offered(polled.deployment)
-        elif polled.cancel is None:
+        else:
             changed = await self.deployments.withdrawn()
         if self.options.read_installed and polled.installed is not None:
             await self._read_installed(polled.installed)

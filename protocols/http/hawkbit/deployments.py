@@ -74,6 +74,16 @@ class Deployments:
             return False
         return await self._carry_out(self._step(action), action, link)
 
+    async def go_on(self) -> bool:
+        """A cancel is open that this device did not accept: the action is no longer offered, and
+        what is known of it still holds. True: poll again soon."""
+        client = self._client
+        mine, action = client.memory.action, self._current
+        if mine is None or action is None or action.id != mine.id or client.busy:
+            return False
+        link = Link("", action.id, self._version)
+        return await self._carry_out(self._step(action), action, link)
+
     async def withdrawn(self) -> bool:
         """The poll has no link to the action that the device works on: it was deleted, or quit by
         force. An install that began goes on, and its report will meet 410."""

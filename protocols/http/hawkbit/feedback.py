@@ -24,7 +24,7 @@ def feedback_body(
     *,
     persona: Persona,
     action: str,
-    utc: datetime.datetime,
+    utc: datetime.datetime | None = None,
     progress: tuple[int, int] | None = None,
     bounded: bool = True,
 ) -> dict[str, Any]:
@@ -39,7 +39,7 @@ def feedback_body(
     body: dict[str, Any] = {}
     if persona.body_id:
         body["id"] = action
-    if persona.timestamp:
+    if utc is not None:
         body["timestamp"] = int(utc.timestamp() * 1000)
     body["status"] = status
     return body

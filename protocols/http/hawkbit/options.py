@@ -60,6 +60,9 @@ class HawkbitOptions:
     persona: Persona = FOTILLA
     etag: bool = False
     """Polls with If-None-Match, whatever the persona does."""
+    timestamp: bool = False
+    """Feedback says when something happened. hawkBit then trusts the device's clock: one that runs
+    behind the last installation installs nothing, as the server sees it."""
     confirm: Confirm = Confirm.YES
     soft: Soft = Soft.INSTALL
     cancel: CancelAnswer = CancelAnswer.ACCEPT
@@ -151,6 +154,7 @@ _PARSERS: dict[str, Callable[[str, str], object]] = {
     "poll": _seconds,
     "persona": _persona,
     "etag": _switch,
+    "timestamp": _switch,
     "confirm": _Word(Confirm),
     "soft": _Word(Soft),
     "cancel": _Word(CancelAnswer),

@@ -24,8 +24,6 @@ class Persona:
     body_id: bool = False
     """Repeats the action's id in the body of a feedback, which hawkBit ignores (recorded: an id
     that differs from the path is accepted)."""
-    timestamp: bool = True
-    """Says when something happened, in milliseconds of UTC."""
     executions: frozenset[Execution] = frozenset(Execution)
     """What it reports on deploymentBase; a final report is sent whatever stands here."""
     cancel: CancelAnswer = CancelAnswer.ACCEPT
@@ -38,7 +36,6 @@ FOTILLA = Persona("fotilla")
 RAUC_HAWKBIT_UPDATER = Persona(
     "rauc-hawkbit-updater",
     body_id=True,
-    timestamp=False,
     executions=frozenset({Execution.PROCEEDING, Execution.CLOSED}),
 )
 """The client of RAUC devices: everything short of the end is `proceeding`, the id is in the body,

@@ -236,7 +236,7 @@ class Reports:
             details,
             persona=client.options.persona,
             action=action,
-            utc=client.device.runtime.clock.utc(),
+            utc=client.device.runtime.clock.utc() if client.options.timestamp else None,
             progress=progress,
             bounded=bounded,
         )

@@ -287,7 +287,7 @@ class World:
         end = self.now + max(60.0, self.poll * 40)
         while True:
             found = await self.action(sim, action)
-            if found["status"] != "pending":
+            if not found["active"]:
                 return found
             assert self.now < end, (found, sim.lines[-12:], sim.events[-6:])
             await self.sleep(min(self.poll / 4, 1.0))
@@ -309,14 +309,16 @@ async def enable_tokens(management: Management) -> None:
 
 
 @asynccontextmanager
-async def world(*, latency: float = 0.02, seed: int = 7) -> AsyncIterator[World]:
+async def world(
+    *, latency: float = 0.02, seed: int = 7, poll: float = 30.0
+) -> AsyncIterator[World]:
     """In memory, against the state model of hawkBit."""
     async with Runtime.in_memory(seed=seed) as runtime:
         stub = HawkbitStub(now=lambda: runtime.clock.utc().timestamp(), url=URL)
         runtime.http = MemoryHttp(runtime, {URL: stub.app}, latency=latency)
         http = transport_of(runtime).client(HttpIdentity("operator"))
         management = Management(http, URL, stub.user, stub.password)
-        built = World(runtime, URL, management, stub=stub)
+        built = World(runtime, URL, management, stub=stub, poll=poll)
         await enable_tokens(management)
         yield built
         await built.close()

@@ -206,6 +206,21 @@ def run(
         str, typer.Option("--server", metavar="URI", help="Such as coap://host:5683.")
     ],
     key: Key = None,
+    drive: Annotated[
+        str | None,
+        typer.Option(
+            "--drive",
+            metavar="NAME",
+            help="Make the server update the devices: hawkbit, goosebit, mender, thingsboard. "
+            "Secrets from FOTILLA_<NAME>_USER, _PASSWORD, _TOKEN.",
+        ),
+    ] = None,
+    drive_option: Annotated[
+        list[str] | None,
+        typer.Option(
+            "--drive-option", metavar="NAME=VALUE", help="Setting of the driver. Repeatable."
+        ),
+    ] = None,
     devices: Annotated[int, typer.Option("--devices", metavar="N", help="How many.")] = 100,
     running: Running = None,
     names: Annotated[
@@ -274,6 +289,11 @@ def run(
     )
     from tools.fleet import commands
 
+    if drive is not None:
+        given = dict(parse_option(text, "drive_option") for text in drive_option or [])
+        return commands.run_driven(spec, drive, given, as_json=as_json)
+    if drive_option:
+        raise SpecError("drive_option", "needs --drive")
     return commands.run(spec, as_json=as_json)
 
 
@@ -497,6 +517,7 @@ def _explain(error: Exception) -> tuple[int, str]:
     from firmware_images import ImageRefused, UnusableInput
     from protocols.coap.errors import CoapUriError
     from tools.backend.errors import BackendError
+    from tools.drivers.errors import DriverError
     from tools.fleet.limits import TooFewDescriptors
 
     if isinstance(error, SpecError):
@@ -509,15 +530,8 @@ def _explain(error: Exception) -> tuple[int, str]:
     if isinstance(error, OSError):
         name = f"{error.filename}: " if error.filename else ""
         return BAD_INPUT, f"{name}{error.strerror or error}"
-    if isinstance(
-        error,
-        ImageRefused
-        | UnusableInput
-        | UnknownName
-        | TooFewDescriptors
-        | BackendError
-        | UnusableSettings,
-    ):
+    told = ImageRefused | UnusableInput | UnusableSettings | UnknownName | TooFewDescriptors
+    if isinstance(error, told | BackendError | DriverError):
         return BAD_INPUT, str(error)
     hint = "(a fault of fotilla itself; FOTILLA_TRACEBACK=1 shows where)"
     return INVALID_RUN, f"{type(error).__name__}: {error} {hint}"

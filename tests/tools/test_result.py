@@ -31,6 +31,8 @@ BAD = RunResult(
     invalid="lag",
     interrupted=True,
     thresholds_missed=("p(95)<1s",),
+    findings=("3 counted, 2 listed",),
+    left=("target a",),
     misbehaviours={
         ("http", "late-report"): Judgement(2, 1, ("d: 204",)),
         ("hawkbit", "late-report"): Judgement(3),
@@ -43,11 +45,12 @@ def test_exit_codes_are_decided_in_order() -> None:
     steps.append(replace(steps[-1], interrupted=False))
     steps.append(replace(steps[-1], invalid=None))
     steps.append(replace(steps[-1], audit=AuditResult(3)))
+    steps.append(replace(steps[-1], findings=()))
     steps.append(replace(steps[-1], misbehaviours={}))
     steps.append(replace(steps[-1], thresholds_missed=()))
     steps.append(replace(steps[-1], by_protocol={"lwm2m": Counts(3)}))
-    assert [exit_code(step) for step in steps] == [130, 4, 1, 1, 99, 3, 0]
-    assert [code for code, _, _ in EXIT_CODES] == [130, 4, 1, 1, 99, 3, 0]
+    assert [exit_code(step) for step in steps] == [130, 4, 1, 1, 1, 99, 3, 0]
+    assert [code for code, _, _ in EXIT_CODES] == [130, 4, 1, 1, 1, 99, 3, 0]
 
 
 @pytest.mark.parametrize(
@@ -108,7 +111,9 @@ def test_answers_to_misbehaviour_are_in_the_object() -> None:
         "http": {"late-report": {"kept": 2, "broken": 1}},
         "hawkbit": {"late-report": {"kept": 3, "broken": 0}},
     }
-    assert "misbehaviours" not in json_object(GOOD)
+    assert json_object(BAD)["findings"] == ["3 counted, 2 listed"]
+    assert json_object(BAD)["left_on_server"] == ["target a"]
+    assert json_object(GOOD).keys().isdisjoint({"misbehaviours", "findings", "left_on_server"})
     wrong = replace(GOOD, misbehaviours=BAD.misbehaviours)
     assert exit_code(wrong) == 1
     assert verdict_text(wrong) == "the server answered misbehaviour wrongly"

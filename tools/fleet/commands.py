@@ -9,6 +9,8 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import json
+import os
+import secrets
 import sys
 import time
 from collections.abc import AsyncIterator, Iterator, Sequence
@@ -24,6 +26,9 @@ from firmware_images import ImageRefused, UnusableInput, as_source
 from firmware_images.keys import KeyType, TrustedKeys
 from firmware_images.mcuboot import Version, build_image, verify_image
 from tools.backend.backend import Backend, BackendConfig
+from tools.drivers.base import Driver
+from tools.drivers.campaign import drive
+from tools.drivers.known import make_driver
 from tools.fleet.clients import client_maker
 from tools.fleet.factory import derived_key, equip, payload, prospect
 from tools.fleet.fleet import join
@@ -34,7 +39,7 @@ from tools.fleet.progress import Progress
 from tools.fleet.report import write_report
 from tools.fleet.result import RunResult, exit_code, json_object
 from tools.fleet.server_address import address_towards, resolve_server
-from tools.fleet.shard import Shard, open_shard
+from tools.fleet.shard import Shard, never_ran, open_shard
 from tools.fleet.signals import stop_signals
 from tools.fleet.spec import FleetSpec, SpecError
 from tools.fleet.summary import print_summary
@@ -45,6 +50,9 @@ DEMO_COUNTER = 1
 DEMO_PACKAGE = "demo"
 DEMO_INTERVAL = 2.0
 """Seconds between the check-ins of the demo's HTTP devices: nobody wants to watch them wait."""
+
+SUFFIX_BYTES = 4
+"""Of the random text in every name that a driven run makes at its server."""
 
 DEMO_SCHEMES = {"lwm2m": "coap", "http": "http"}
 """What the embedded backend speaks."""
@@ -120,6 +128,34 @@ def run(spec: FleetSpec, *, as_json: bool) -> int:
     print(*spec.names, sep="\n", file=names, flush=True)
     result = asyncio.run(_run(spec))
     return _finish(result, spec, as_json=as_json)
+
+
+def run_driven(spec: FleetSpec, driver: str, options: dict[str, str], *, as_json: bool) -> int:
+    """Devices against a server that `driver` makes update them; returns the exit code."""
+    suffix = secrets.token_hex(SUFFIX_BYTES)
+    made = make_driver(driver, spec.server, suffix=suffix, environment=os.environ, options=options)
+    spec = _prepared(replace(spec, protocol=made.protocol))
+    print(f"fotilla: {spec.server}: the image {prospect(spec)}", file=sys.stderr)
+    result = asyncio.run(_run_driven(made, spec, suffix))
+    return _finish(result, spec, as_json=as_json)
+
+
+async def _run_driven(driver: Driver, spec: FleetSpec, suffix: str) -> RunResult:
+    began = time.monotonic()
+    with Progress("run") as progress, stop_signals() as stop:
+        driven = await drive(
+            driver, spec, suffix=suffix, stop=stop, say=progress.say, on_view=progress.show
+        )
+    snapshot = driven.snapshot or never_ran(driven.spec)
+    return join(
+        "run",
+        [driven.spec],
+        [snapshot],
+        seconds=time.monotonic() - began,
+        beliefs=driven.beliefs,
+        findings=driven.findings,
+        left=driven.left,
+    )
 
 
 def _prepared(spec: FleetSpec) -> FleetSpec:

@@ -20,6 +20,8 @@ def join(
     *,
     seconds: float,
     beliefs: Mapping[str, Belief] | None = None,
+    findings: Sequence[str] = (),
+    left: Sequence[str] = (),
 ) -> RunResult:
     """The result of a run of at least one shard.
 
@@ -47,6 +49,8 @@ def join(
         report=specs[0].report_dir,
         invalid=next((shard.invalid for shard in shards if shard.invalid), None),
         error=next((shard.error for shard in shards if shard.error), None),
+        findings=tuple(findings),
+        left=tuple(left),
         interrupted=any(shard.interrupted for shard in shards),
     )
 

@@ -11,6 +11,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Mapping
+from dataclasses import replace
 from html import escape
 from pathlib import Path
 
@@ -224,6 +225,9 @@ def _failures(failures: Mapping[str, int]) -> str:
 
 def _audit(result: RunResult) -> str:
     differences = result.audit.differences
+    if result.findings:
+        items = "".join(f"<li>{escape(finding)}</li>" for finding in result.findings)
+        return f"<ul>{items}</ul>" + _audit(replace(result, findings=()))
     if not differences:
         audited = result.audit.agree + result.audit.unknown
         return (

@@ -71,6 +71,10 @@ class RunResult:
     error: str | None = None
     """What ended the run before its time."""
     interrupted: bool = False
+    findings: tuple[str, ...] = ()
+    """Where the server contradicts itself, in words."""
+    left: tuple[str, ...] = ()
+    """What a driven run could not remove from the server."""
     thresholds_missed: tuple[str, ...] = ()
     misbehaviours: Mapping[tuple[str, str], Judgement] = field(default_factory=dict)
     """How the server answered what devices did wrong on purpose, by protocol and name."""
@@ -109,6 +113,7 @@ EXIT_CODES: tuple[tuple[int, str, Callable[[RunResult], bool]], ...] = (
     (130, "interrupted", lambda r: r.interrupted),
     (4, "the run is invalid", lambda r: r.invalid is not None or r.error is not None),
     (1, "the audit differs", lambda r: r.audit.differ > 0),
+    (1, "the server contradicts itself", lambda r: bool(r.findings)),
     (1, "the server answered misbehaviour wrongly", lambda r: r.broken > 0),
     (99, "threshold missed", lambda r: bool(r.thresholds_missed)),
     (3, "failed or unfinished devices", lambda r: r.counts.updated < r.counts.devices),
@@ -148,6 +153,10 @@ def json_object(result: RunResult) -> dict[str, object]:
         },
         "report": result.report,
     }
+    if result.findings:
+        document["findings"] = list(result.findings)
+    if result.left:
+        document["left_on_server"] = list(result.left)
     if result.misbehaviours:
         document["misbehaviours"] = {
             protocol: {

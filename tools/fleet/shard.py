@@ -265,7 +265,7 @@ class Shard:
         names = {watch.device.name for watch in self.watches}
         missing = [name for name in self.spec.names if name not in names]
         truths = [watch.truth(self.spec.protocol) for watch in self.watches]
-        truths += [self._unborn(name) for name in missing]
+        truths += [_unborn(name, self.spec, self.target) for name in missing]
         return ShardSnapshot(
             truths=tuple(truths),
             metrics=self.runtime.metrics.snapshot(),
@@ -360,11 +360,6 @@ class Shard:
                 )
             )
 
-    def _unborn(self, name: str) -> DeviceTruth:
-        """A device that was never switched on: the run was stopped before its turn."""
-        factory = self.target.factory_digest
-        return DeviceTruth(name, self.spec.protocol, "idle", None, "nothing", factory)
-
     def _invalid(self) -> str | None:
         lag = self.runtime.metrics.lag
         worst = lag.percentile(99)
@@ -374,3 +369,21 @@ class Shard:
             f"our own scheduler lagged by {worst:.1f} s (99th percentile, at most {MAX_LAG:g} s): "
             f"fewer devices or a longer ramp"
         )
+
+
+def never_ran(spec: FleetSpec) -> ShardSnapshot:
+    """What is left of a run that was stopped before it had devices."""
+    target = target_of(spec.image, spec.running)
+    return ShardSnapshot(
+        truths=tuple(_unborn(name, spec, target) for name in spec.names),
+        metrics=MetricsSnapshot(),
+        timeline=TimelineSnapshot(),
+        target=target,
+        seconds=0.0,
+        interrupted=True,
+    )
+
+
+def _unborn(name: str, spec: FleetSpec, target: Target) -> DeviceTruth:
+    """A device that was never switched on: the run was stopped before its turn."""
+    return DeviceTruth(name, spec.protocol, "idle", None, "nothing", target.factory_digest)

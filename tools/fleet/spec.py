@@ -200,11 +200,11 @@ def parse_misbehaviour(text: str) -> tuple[Misbehaviour, float]:
     return misbehaviour, share
 
 
-def parse_option(text: str) -> tuple[str, str]:
+def parse_option(text: str, field: str = "options") -> tuple[str, str]:
     """`NAME=VALUE`."""
     name, given, value = text.partition("=")
     if not given or not name.strip():
-        raise SpecError("options", f"{text!r} is not NAME=VALUE")
+        raise SpecError(field, f"{text!r} is not NAME=VALUE")
     return name.strip(), value.strip()
 
 

@@ -41,6 +41,10 @@ def print_summary(result: RunResult, console: Console, page: str | None) -> None
     more = len(audited.differences) - MAX_DIFFERENCES
     if more > 0:
         console.print(f"  and {more:,} more, in the report", markup=False)
+    for finding in result.findings:
+        console.print(finding, markup=False, style="red")
+    for thing in result.left:
+        console.print(f"left on the server: {thing}", markup=False, style="red")
     for (protocol, name), judgement in result.misbehaviours.items():
         console.print(
             f"{protocol} {name}: answered rightly {judgement.kept:,} times, "

@@ -87,6 +87,9 @@ class Api:
         self.server = server.rstrip("/")
         self.driver = driver
         self.headers: dict[str, str] = {"Accept": "application/json"}
+        self.renew: Callable[[], Awaitable[None]] | None = None
+        """Logs in again; called once for a call that is answered with 401, because a token may run
+        out during a long campaign."""
         self._tuning = tuning or ApiTuning()
         self._sleep = sleep
         self._hidden = [*hidden]
@@ -124,18 +127,27 @@ class Api:
         files: Mapping[str, tuple[str, bytes, str]] | None = None,
         gone: bool = False,
         quiet: bool = False,
+        renewable: bool = True,
+        login: tuple[str, str] | None = None,
     ) -> Answer:
         """One call; `what` says in errors what it was for.
 
         `gone` lets a 404 pass: to remove what is no longer there is no failure. `quiet` keeps the
-        server's explanation out of errors, for calls whose content is secret. Raises a
+        server's explanation out of errors, for calls whose content is secret. A login is not
+        `renewable`; `login` presents user and password with this call (Basic). Raises a
         `DriverError`.
         """
+        renew = self.renew if renewable and login is None else None
+        basic = None if login is None else httpx.BasicAuth(*login)
         for attempt in range(self._tuning.retries + 1):
-            answer = await self._send(method, path, what, body, params, form, files)
-            if answer.status not in (429, 503) or attempt == self._tuning.retries:
+            answer = await self._send(method, path, what, body, params, form, files, basic)
+            if answer.status == 401 and renew is not None:
+                await renew()
+                renew = None
+            elif answer.status in (429, 503) and attempt < self._tuning.retries:
+                await self._sleep(self._delay(answer, attempt))
+            else:
                 break
-            await self._sleep(self._delay(answer, attempt))
         return self._judged(answer, what, gone, quiet)
 
     async def json(self, method: str, path: str, what: str, **options: Any) -> Any:
@@ -161,6 +173,7 @@ class Api:
         params: Mapping[str, str | int] | None,
         form: Mapping[str, str] | None,
         files: Mapping[str, tuple[str, bytes, str]] | None,
+        basic: httpx.BasicAuth | None,
     ) -> Answer:
         where = f"{self.driver}: {self.server}: {what}"
         request = self._client.build_request(
@@ -173,7 +186,9 @@ class Api:
             headers=self.headers,
         )
         try:
-            response = await self._client.send(request, stream=True)
+            response = await self._client.send(
+                request, stream=True, auth=basic or httpx.USE_CLIENT_DEFAULT
+            )
             try:
                 body_read = await self._read(response, where)
             finally:

@@ -5,13 +5,13 @@ from __future__ import annotations
 from collections.abc import Mapping
 
 from agent.errors import UnknownName
-from tools.drivers import goosebit, hawkbit
+from tools.drivers import goosebit, hawkbit, mender, thingsboard
 from tools.drivers.base import Driver, DriverSettings, Secrets, drivers
 from tools.drivers.errors import BadOption
 
 __all__ = ["known_drivers", "make_driver"]
 
-_MODULES = (goosebit, hawkbit)
+_MODULES = (goosebit, hawkbit, mender, thingsboard)
 """Importing a module registers its driver."""
 
 

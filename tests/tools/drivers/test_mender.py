@@ -32,7 +32,7 @@ def stub() -> MenderManagement:
     return MenderManagement()
 
 
-def made(stub: MenderManagement, identity: Secrets | None = None, **options: str) -> MenderDriver:
+def made(stub: MenderManagement, who: Secrets | None = None, **options: str) -> MenderDriver:
     who = who or Secrets("mender", stub.user, stub.password)
     transport = httpx.MockTransport(stub)
     return MenderDriver(DriverSettings(SERVER, who, "51", options, transport=transport))

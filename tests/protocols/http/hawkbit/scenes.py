@@ -14,8 +14,9 @@ from agent.credentials import Credential, TokenKind
 from agent.faults import FaultPlan
 from agent.misbehaviour import Misbehaviour
 from agent.update import Outcome, State
+from firmware_images.swu import Hardware, build_swu
 from tests.agent.parts import image, new_image, old_image
-from tests.protocols.http.hawkbit.world import Sim, World
+from tests.protocols.http.hawkbit.world import GATEWAY_TOKEN, Sim, World
 
 Scene = Callable[[World], Awaitable[None]]
 
@@ -386,6 +387,7 @@ async def rollout(world: World) -> None:
     }
     made = await world.management.call("POST", "/rollouts", body)
     path = f"/rollouts/{made['id']}"
+    world.made.append(path)
     await rollout_is(world, path, "ready")
     await world.management.call("POST", f"{path}/start")
     await asyncio.gather(*(updated(world, sim) for sim in sims))
@@ -443,6 +445,24 @@ async def two_fitting_artifacts(world: World) -> None:
     assert any("2 artifacts are mcuboot packages: " in message for message in messages), messages
 
 
+async def swu(world: World) -> None:
+    """The package is an archive for this hardware, with our image inside."""
+    options = {"format": "swu", "hw_boardname": "gauge", "hw_revision": "7"}
+    sim = await world.device("swu", options=options)
+    package = build_swu(new_image(), version="2.0.0", hardware=[Hardware("gauge", "7")])
+    ds = await world.publish("swu", {"notes.txt": b"what is new"}, {"app.swu": package})
+    action = await world.assign(ds, sim)
+    assert (await world.until_closed(sim, action))["status"] == "finished"
+    await updated(world, sim)
+    foreign = build_swu(third_image(), version="3.0.0", hardware=[Hardware("other", "7")])
+    ds = await world.publish("foreign", {"app.swu": foreign})
+    action = await world.assign(ds, sim)
+    assert (await world.until_closed(sim, action))["status"] == "error"
+    await world.until(lambda: len(sim.told) == 2)
+    assert sim.device.engine.outcome is Outcome.WRONG_DEVICE
+    assert sim.version == "2.0.0"
+
+
 async def installed_base(world: World) -> None:
     """The device says what it has, and reads what it has been given."""
     ds = await world.publish("base", {"app.bin": old_image()}, version="1.0")
@@ -475,19 +495,13 @@ async def wrong_token(world: World) -> None:
 
 async def gateway_token(world: World) -> None:
     """A gateway token makes an unknown target, and speaks for it."""
-    credential = Credential(token="SECRET", token_kind=TokenKind.GATEWAY)
-    key = "/system/configs/authentication.gatewaytoken.key"
-    before = await world.management.call("GET", key)
-    await world.management.call("PUT", key, {"value": "SECRET"})
-    try:
-        sim = await world.device("gateway", credential=credential, known=False)
-        await world.until(lambda: bool(sim.requests("configData")))
-        ds = await world.publish("gateway", {"app.bin": new_image()})
-        action = await world.assign(ds, sim)
-        assert (await world.until_closed(sim, action))["status"] == "finished"
-        await updated(world, sim)
-    finally:
-        await world.management.call("PUT", key, {"value": before["value"]})
+    credential = Credential(token=GATEWAY_TOKEN, token_kind=TokenKind.GATEWAY)
+    sim = await world.device("gateway", credential=credential, known=False)
+    await world.until(lambda: bool(sim.requests("configData")))
+    ds = await world.publish("gateway", {"app.bin": new_image()})
+    action = await world.assign(ds, sim)
+    assert (await world.until_closed(sim, action))["status"] == "finished"
+    await updated(world, sim)
 
 
 async def unknown_tenant(world: World) -> None:
@@ -514,8 +528,6 @@ async def misbehaviours(world: World) -> None:
     action = await world.assign(ds, sim)
     assert (await world.until_closed(sim, action))["status"] == "finished"
     await updated(world, sim)
-    ledger = world.runtime.misbehaviours.snapshot()
-    judged = {name for protocol, name in ledger if protocol == "hawkbit"}
     await world.until(lambda: len(world.runtime.misbehaviours.snapshot()) >= len(wrong))
     ledger = world.runtime.misbehaviours.snapshot()
     judged = {name for protocol, name in ledger if protocol == "hawkbit"}
@@ -561,6 +573,7 @@ SCENES: tuple[Scene, ...] = (
     several_artifacts,
     no_fitting_artifact,
     two_fitting_artifacts,
+    swu,
     installed_base,
     wrong_token,
     gateway_token,

@@ -21,10 +21,10 @@ def test_scene(scene: scenes.Scene) -> None:
 @pytest.mark.parametrize("scene", scenes.CONFIRMATION, ids=lambda scene: scene.__name__)
 def test_confirmation(scene: scenes.Scene) -> None:
     async def play() -> None:
-        async with world(poll=1.0) as built:
-            await built.management.call(
-                "PUT", "/system/configs/user.confirmation.flow.enabled", {"value": True}
-            )
+        async with (
+            world(poll=1.0) as built,
+            built.setting("user.confirmation.flow.enabled", True),
+        ):
             await scene(built)
 
     run_virtual(play())

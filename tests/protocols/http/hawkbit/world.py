@@ -28,6 +28,7 @@ from tests.stubs.hawkbit import HawkbitStub
 
 SLOT = 64 * 1024
 URL = "http://hawkbit"
+GATEWAY_TOKEN = "token-of-the-gateway"
 JSON = ("Content-Type", "application/json")
 
 
@@ -144,6 +145,8 @@ class World:
         self.poll = poll
         self.maybe_stub = stub
         self.sims: list[Sim] = []
+        self.made: list[str] = []
+        """Paths of what `clean_up` deletes, in the order of making."""
 
     @property
     def stub(self) -> HawkbitStub:
@@ -218,6 +221,7 @@ class World:
                 "type": kinds[number],
             }
             (made,) = await self.management.call("POST", "/softwaremodules", [module])
+            self.made.append(f"/softwaremodules/{made['id']}")
             identifiers.append({"id": made["id"]})
             for filename, content in files.items():
                 await self.management.upload(made["id"], filename, content)
@@ -228,6 +232,7 @@ class World:
             "modules": identifiers,
         }
         (made,) = await self.management.call("POST", "/distributionsets", [ds])
+        self.made.append(f"/distributionsets/{made['id']}")
         return int(made["id"])
 
     async def assign(self, ds: int, sim: Sim, **more: object) -> str:
@@ -256,6 +261,12 @@ class World:
         path = f"/targets/{sim.name}/actions/{action}/status?limit=50&sort=id:ASC"
         found = await self.management.call("GET", path)
         return [message for entry in found["content"] for message in entry["messages"]]
+
+    @asynccontextmanager
+    async def setting(self, key: str, value: object) -> AsyncIterator[None]:
+        """A setting of the tenant, for so long."""
+        async with tenant_setting(self.management, key, value):
+            yield
 
     async def target(self, sim: Sim) -> dict[str, Any]:
         found = await self.management.call("GET", f"/targets/{sim.name}")
@@ -302,10 +313,39 @@ class World:
             sim.device.power_off()
         await self.sleep(0.5)
 
+    async def clean_up(self) -> None:
+        """Leave the server as it was."""
+        for sim in self.sims:
+            await self.management.call("DELETE", f"/targets/{sim.name}", expect=(200, 204, 404))
+        for path in reversed(self.made):
+            await self.management.call("DELETE", path, expect=(200, 204, 404))
 
-async def enable_tokens(management: Management) -> None:
-    for key in ("authentication.targettoken.enabled", "authentication.gatewaytoken.enabled"):
-        await management.call("PUT", f"/system/configs/{key}", {"value": True})
+
+@asynccontextmanager
+async def tenant_setting(management: Management, key: str, value: object) -> AsyncIterator[None]:
+    """Set and put back: a value that the tenant never had is deleted again."""
+    path = f"/system/configs/{key}"
+    before = await management.call("GET", path)
+    await management.call("PUT", path, {"value": value})
+    try:
+        yield
+    finally:
+        if before.get("global"):
+            await management.call("DELETE", path)
+        else:
+            await management.call("PUT", path, {"value": before["value"]})
+
+
+@asynccontextmanager
+async def tokens(management: Management) -> AsyncIterator[None]:
+    """Both kinds of token are accepted."""
+    target, gateway = ("authentication.targettoken", "authentication.gatewaytoken")
+    async with (
+        tenant_setting(management, f"{target}.enabled", True),
+        tenant_setting(management, f"{gateway}.enabled", True),
+        tenant_setting(management, f"{gateway}.key", GATEWAY_TOKEN),
+    ):
+        yield
 
 
 @asynccontextmanager
@@ -319,9 +359,9 @@ async def world(
         http = transport_of(runtime).client(HttpIdentity("operator"))
         management = Management(http, URL, stub.user, stub.password)
         built = World(runtime, URL, management, stub=stub, poll=poll)
-        await enable_tokens(management)
-        yield built
-        await built.close()
+        async with tokens(management):
+            yield built
+            await built.close()
 
 
 __all__ = [
@@ -332,8 +372,9 @@ __all__ = [
     "Sim",
     "TokenKind",
     "World",
-    "enable_tokens",
+    "tenant_setting",
     "new_image",
+    "tokens",
     "old_image",
     "virtual",
     "world",

@@ -1,0 +1,164 @@
+"""The recorded scenes over real sockets: against the state model always, and against a living
+hawkBit when HAWKBIT_URL, HAWKBIT_USER and HAWKBIT_PASSWORD are set.
+
+All scenes of a server run at once, one target each, under names that no other run has; those that
+need the confirmation flow, which is a setting of the whole tenant, run alone and last. Settings are
+put back, and what was made is deleted.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import os
+import traceback
+from collections.abc import AsyncIterator, Iterator
+from contextlib import asynccontextmanager
+from dataclasses import dataclass
+from uuid import uuid4
+
+import pytest
+
+from agent import Runtime
+from agent.runtime.http import HttpIdentity
+from protocols.http.transport import transport_of
+from tests.protocols.http.hawkbit import scenes
+from tests.protocols.http.hawkbit.world import (
+    Management,
+    World,
+    new_image,
+    tenant_setting,
+    tokens,
+)
+from tests.stubs.hawkbit import HawkbitStub
+
+SCENE_SECONDS = 300.0
+DEVICES = 200
+
+
+@dataclass(frozen=True)
+class Server:
+    """Where a DDI server listens, and who may manage it."""
+
+    url: str
+    user: str
+    password: str
+
+    @classmethod
+    def living(cls) -> Server | None:
+        url = os.environ.get("HAWKBIT_URL", "").rstrip("/")
+        if not url:
+            return None
+        return cls(url, os.environ["HAWKBIT_USER"], os.environ["HAWKBIT_PASSWORD"])
+
+
+@asynccontextmanager
+async def listening(name: str) -> AsyncIterator[Server]:
+    if name == "stub":
+        async with HawkbitStub.serve() as stub:
+            yield Server(stub.url, stub.user, stub.password)
+    else:
+        found = Server.living()
+        assert found is not None
+        yield found
+
+
+@asynccontextmanager
+async def world(server: Server, suffix: str) -> AsyncIterator[World]:
+    async with Runtime.real(seed=11) as runtime:
+        http = transport_of(runtime).client(HttpIdentity("operator"))
+        management = Management(http, server.url, server.user, server.password)
+        built = World(runtime, server.url, management, suffix=suffix, poll=0.5)
+        try:
+            yield built
+        finally:
+            await built.close()
+            await built.clean_up()
+
+
+Outcomes = dict[str, str]
+"""By scene: empty, or the traceback of what went wrong."""
+
+
+async def play(server: Server, scene: scenes.Scene, outcomes: Outcomes, suffix: str) -> None:
+    try:
+        async with asyncio.timeout(SCENE_SECONDS), world(server, suffix) as built:
+            await scene(built)
+        outcomes[scene.__name__] = ""
+    except Exception:
+        outcomes[scene.__name__] = traceback.format_exc()
+
+
+async def play_all(name: str) -> Outcomes:
+    outcomes: Outcomes = {}
+    run = uuid4().hex[:8]
+    async with (
+        listening(name) as server,
+        world(server, run) as control,
+        tokens(control.management),
+    ):
+        await asyncio.gather(
+            *(
+                play(server, scene, outcomes, f"{run}-{number}")
+                for number, scene in enumerate(scenes.SCENES)
+            )
+        )
+        key = "user.confirmation.flow.enabled"
+        async with tenant_setting(control.management, key, True):
+            for scene in scenes.CONFIRMATION:
+                await play(server, scene, outcomes, f"{run}-{scene.__name__}")
+    return outcomes
+
+
+SERVERS = ["stub"] if Server.living() is None else ["stub", "hawkbit"]
+
+
+@pytest.fixture(scope="module", params=SERVERS)
+def outcomes(request: pytest.FixtureRequest) -> Iterator[Outcomes]:
+    yield asyncio.run(play_all(request.param))
+
+
+@pytest.mark.parametrize(
+    "scene", [scene.__name__ for scene in (*scenes.SCENES, *scenes.CONFIRMATION)]
+)
+def test_scene(outcomes: Outcomes, scene: str) -> None:
+    assert not outcomes[scene], outcomes[scene]
+
+
+@pytest.mark.parametrize("name", SERVERS)
+def test_many_devices(name: str) -> None:
+    """Every device of a rollout ends with the new image, and the server knows it."""
+
+    async def run() -> None:
+        suffix = uuid4().hex[:8]
+        async with listening(name) as server, world(server, suffix) as built:
+            built.poll = 2.0
+            async with tokens(built.management):
+                await many(built)
+
+    asyncio.run(run())
+
+
+async def many(world: World) -> None:
+    sims = [await world.device(f"many{number}") for number in range(DEVICES)]
+    ds = await world.publish("many", {"app.bin": new_image()})
+    body = {
+        "name": f"many-{world.suffix}",
+        "distributionSetId": ds,
+        "targetFilterQuery": f"controllerId==many*-{world.suffix}",
+        "amountGroups": 1,
+        "type": "forced",
+        "successCondition": {"condition": "THRESHOLD", "expression": "100"},
+        "errorCondition": {"condition": "THRESHOLD", "expression": "50"},
+        "errorAction": {"action": "PAUSE", "expression": ""},
+    }
+    made = await world.management.call("POST", "/rollouts", body)
+    path = f"/rollouts/{made['id']}"
+    world.made.append(path)
+    await scenes.rollout_is(world, path, "ready")
+    await world.management.call("POST", f"{path}/start")
+    await world.until(lambda: all(sim.told for sim in sims), within=240)
+    assert {sim.version for sim in sims} == {"2.0.0"}
+    assert {sim.told[-1][0] for sim in sims} == {"updated"}
+    await scenes.rollout_is(world, path, "finished")
+    installed = await world.management.call("GET", f"/distributionsets/{ds}/installedTargets")
+    assert installed["total"] == DEVICES

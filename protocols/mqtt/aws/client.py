@@ -118,7 +118,7 @@ class AwsClient(MqttClient):
         self._session.online()
 
     def ended(self, cause: MqttCause, detail: str) -> None:
-        if self._cloned:
+        if self._cloned and cause is not MqttCause.UNREACHABLE:
             self._clone_judged(True, detail)
         self._session.offline()
         if self._fetch is not None:
@@ -234,7 +234,8 @@ class AwsClient(MqttClient):
             return
         if event.new is not State.DOWNLOADING:
             self._stop_fetch()
-        self._report()
+        if event.new is not State.INSTALLING:  # `ready` was told before the install
+            self._report()
 
     def _report(self) -> None:
         """Tell the service where the attempt stands."""

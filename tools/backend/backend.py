@@ -351,16 +351,18 @@ class Backend:
         make: str = DEFAULT_MAKE,
         model: str = DEFAULT_MODEL,
         path: str = "",
+        name: str | None = None,
     ) -> ConfigFile:
-        """Take in a configuration file, durably; the name that identifies it is made from make,
-        model and `filename`. Raises RequestRefused."""
+        """Take in a configuration file, durably. `name` identifies it, and is made from make, model
+        and `filename` for a new one; the same name again replaces content and version. Raises
+        RequestRefused."""
         if len(content) > MAX_PACKAGE:
             raise RequestRefused(f"The file is larger than {MAX_PACKAGE} bytes", status=413)
         if not 0 < len(filename) <= MAX_NAME:
             raise RequestRefused(f"A file name has 1 to {MAX_NAME} characters")
         file = ConfigFile(
             account=account or self.config.account,
-            name=f"configfile-{make}_{model}_{filename}",
+            name=name or f"configfile-{make}_{model}_{filename}",
             version_to=version,
             make=make,
             model=model,

@@ -2,15 +2,17 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import TYPE_CHECKING, Any
 
-from fastapi import FastAPI, Request
+from fastapi import APIRouter, FastAPI, Request
 from fastapi.exceptions import RequestValidationError
 from fastapi.openapi.utils import get_openapi
 from fastapi.responses import JSONResponse, Response
 from starlette.exceptions import HTTPException
+from starlette.routing import BaseRoute
 
-from tools.backend import rest_admin, rest_v3
+from tools.backend import rest_admin, rest_v2, rest_v3
 from tools.backend import rest_models as shapes
 from tools.backend.errors import BackendError, RequestRefused
 from tools.backend.rest_auth import Sessions, Unauthorized, token_answer, wall_clock
@@ -104,22 +106,35 @@ def build_app(backend: Backend) -> FastAPI:
         sessions.close_session(session)
         return {"sessionToken": session}
 
-    app.include_router(rest_v3.router(backend, sessions))
     app.include_router(rest_admin.router(backend, sessions))
-    app.openapi = lambda: _openapi(app)  # type: ignore[method-assign]
+    # Operation names repeat from version to version, so each has a document of its own. What is in
+    # none of them, tokens and administration, is in this one.
+    own = list(app.routes)
+    app.openapi = lambda: _openapi(app.title, "admin", own)  # type: ignore[method-assign]
+    versions = {
+        2: rest_v2.router(backend, sessions),
+        3: rest_v3.router(backend, sessions),
+    }
+    for version, routes in versions.items():
+        _add_document(app, version, routes)
+        app.include_router(routes)
     return app
 
 
-def _openapi(app: FastAPI) -> dict[str, Any]:
+def _add_document(app: FastAPI, version: int, routes: APIRouter) -> None:
+    @app.get(f"/api/fota/v{version}/openapi.json", include_in_schema=False)
+    async def document() -> dict[str, Any]:
+        return _openapi(app.title, str(version), routes.routes)
+
+
+def _openapi(title: str, version: str, routes: Sequence[BaseRoute]) -> dict[str, Any]:
     """FastAPI's document with our one error form instead of its 422."""
-    if app.openapi_schema is None:
-        document = get_openapi(title=app.title, version="3", routes=app.routes)
-        error = {"application/json": {"schema": ERROR_SCHEMA}}
-        for path in document["paths"].values():
-            for operation in path.values():
-                operation["responses"].pop("422", None)
-                operation["responses"]["400"] = {"description": "Refused", "content": error}
-        for name in ("HTTPValidationError", "ValidationError"):
-            document.get("components", {}).get("schemas", {}).pop(name, None)
-        app.openapi_schema = document
-    return app.openapi_schema
+    document = get_openapi(title=title, version=version, routes=routes)
+    error = {"application/json": {"schema": ERROR_SCHEMA}}
+    for path in document["paths"].values():
+        for operation in path.values():
+            operation["responses"].pop("422", None)
+            operation["responses"]["400"] = {"description": "Refused", "content": error}
+    for name in ("HTTPValidationError", "ValidationError"):
+        document.get("components", {}).get("schemas", {}).pop(name, None)
+    return document

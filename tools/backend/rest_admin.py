@@ -5,7 +5,7 @@ It asks for the access token only, no session.
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Annotated, Any
+from typing import TYPE_CHECKING, Annotated, Any, Literal
 
 from fastapi import APIRouter, Query, Request
 
@@ -13,7 +13,7 @@ from tools.backend import rest_models as shapes
 from tools.backend.errors import RequestRefused
 from tools.backend.inventory import PAGE, check_device_id
 from tools.backend.rest_auth import Sessions
-from tools.backend.rest_body import read_body, read_list
+from tools.backend.rest_body import read_body, read_list, read_model
 
 if TYPE_CHECKING:
     from tools.backend.backend import Backend
@@ -33,6 +33,7 @@ def router(backend: Backend, sessions: Sessions) -> APIRouter:
         versionFrom: str = "",
         make: Annotated[str, Query(max_length=64)] = DEFAULT_MAKE,
         model: Annotated[str, Query(max_length=64)] = DEFAULT_MODEL,
+        protocol: Literal["LWM2M", "HTTP"] = "LWM2M",
         releaseNote: Annotated[str, Query(max_length=512)] = "",
     ) -> dict[str, Any]:
         account = sessions.bearer(request)
@@ -44,6 +45,7 @@ def router(backend: Backend, sessions: Sessions) -> APIRouter:
             account=account.name,
             make=make,
             model=model,
+            protocol=protocol,
             release_note=releaseNote,
         )
         return {
@@ -65,6 +67,16 @@ def router(backend: Backend, sessions: Sessions) -> APIRouter:
                 check_device_id(item.deviceId)
             loaded.append({**item.model_dump(exclude_none=True), "account": account.name})
         return {"deviceCount": len(await backend.load_devices(loaded))}
+
+    @routes.post("/devices/tokens")
+    async def mint(request: Request) -> dict[str, dict[str, str]]:
+        account = sessions.bearer(request)
+        asked = await read_model(request, shapes.InventoryNames)
+        for name in asked.names:
+            device = backend.inventory.devices.get(name)
+            if device is None or device.account != account.name:
+                raise RequestRefused(f"Device {name[:64]!r} does not exist.")
+        return {"tokens": await backend.mint_tokens(asked.names)}
 
     @routes.get("/devices/unknown")
     async def unknown(request: Request, after: str = "") -> dict[str, Any]:

@@ -40,7 +40,11 @@ def _refusal(error: ValidationError) -> RequestRefused:
 
 async def read_model(request: Request, model: type[M]) -> M:
     """The body as one JSON object. Raises RequestRefused that names the field."""
-    body = await read_body(request)
+    return parse_model(await read_body(request), model)
+
+
+def parse_model(body: bytes, model: type[M]) -> M:
+    """The same for a body that has been read."""
     if not body:
         raise RequestRefused("Input binding error")
     try:

@@ -151,3 +151,11 @@ class InventoryDevice(_Shape):
     model: Text | None = None
     firmware: StrictStr | None = None
     delivery: Literal["push", "pull"] | None = None
+    protocol: Literal["LWM2M", "HTTP"] | None = None
+    token: Annotated[StrictStr | None, Field(repr=False)] = None
+
+
+class InventoryNames(_Shape):
+    """Admin: devices by identity."""
+
+    names: Annotated[list[StrictStr], Field(max_length=MAX_DEVICES)]

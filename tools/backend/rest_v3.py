@@ -1,52 +1,51 @@
 """API v3: firmware campaigns for LwM2M devices, their reports, the catalogue and the devices."""
 
-from collections.abc import Iterable
-from itertools import islice
 from typing import TYPE_CHECKING, Annotated, Any
 
 from fastapi import APIRouter, Depends, Query, Request
-from pydantic import BaseModel
 
 from tools.backend import campaign_records as records
 from tools.backend import rest_models as shapes
 from tools.backend.campaign_states import CAMPAIGN_TABLE
 from tools.backend.errors import RequestRefused
-from tools.backend.inventory import (
-    ACCOUNT_NAME,
-    PAGE,
-    Account,
-    Device,
-    check_device_id,
-)
+from tools.backend.inventory import PAGE, Account, Device
 from tools.backend.rest_auth import Sessions
 from tools.backend.rest_body import read_model
+from tools.backend.rest_common import (
+    account_named,
+    body_of,
+    campaign_named,
+    campaign_page,
+    device_named,
+    member_page,
+    page_of,
+)
 from tools.backend.timing import rfc3339
 
 if TYPE_CHECKING:
     from tools.backend.backend import Backend
 
+VERSION = 3
 LWM2M = "LWM2M"
 FIRMWARE_PROTOCOLS = frozenset({LWM2M, "OMD-DM", "HTTP", "all"})
-DEVICE_PROTOCOLS = frozenset({LWM2M, "OMD-DM", "OMDADM", "OMADM", "OMA", "HTTP", "all", "NONE"})
-"""Every spelling that the SDK and the documentation use."""
-
-SERVED = frozenset({LWM2M, "all"})
-"""Protocols that devices and packages of this backend can have so far."""
+DEVICE_PROTOCOLS = {
+    LWM2M: LWM2M,
+    "OMD-DM": "OMADM",
+    "OMDADM": "OMADM",
+    "OMADM": "OMADM",
+    "OMA": "OMADM",
+    "HTTP": "HTTP",
+    "NONE": "NONE",
+    "all": "all",
+}
+"""Every spelling that the SDK and the documentation use, and what devices have."""
 
 STATUSES = frozenset(CAMPAIGN_TABLE) | {"CampaignFailed", "CampaignQueued"}
-ALIASES = {"CampaignQueued": "CampaignRequestQueued"}
 
 NEVER = "01/01/1900 0:0:0"
 """What the API serves for a device that was never upgraded."""
 
 LastSeen = Annotated[str, Query()]
-
-
-def _body(model: type[BaseModel]) -> dict[str, Any]:
-    """The OpenAPI entry of a body that we parse ourselves, whatever its Content-Type."""
-    schema = model.model_json_schema(ref_template="#/components/schemas/{model}")
-    schema.pop("$defs", None)
-    return {"requestBody": {"required": True, "content": {"application/json": {"schema": schema}}}}
 
 
 def _windows(campaign: records.Campaign) -> list[shapes.V3TimeWindow]:
@@ -93,7 +92,7 @@ def account_device(device: Device) -> shapes.V3AccountDevice:
         fotaEligible=True,
         status="active",
         licenseAssigned=True,
-        protocol=LWM2M,
+        protocol=device.protocol,
         createTime=rfc3339(device.created),
         upgradeTime=NEVER if device.upgraded is None else rfc3339(device.upgraded),
         updateTime=rfc3339(device.updated),
@@ -101,38 +100,20 @@ def account_device(device: Device) -> shapes.V3AccountDevice:
     )
 
 
-def page_of(items: Iterable[Any]) -> tuple[list[Any], bool]:
-    """The first page, and whether there is another one."""
-    page = list(islice(items, PAGE + 1))
-    return page[:PAGE], len(page) > PAGE
-
-
 def router(backend: "Backend", sessions: Sessions) -> APIRouter:
     """The routes of `/api/fota/v3`."""
     routes = APIRouter(prefix="/api/fota/v3")
 
-    def account_named(acc: str, request: Request) -> Account:
-        caller = sessions.caller(request)
-        if acc != caller.name:
-            if not ACCOUNT_NAME.fullmatch(acc):
-                raise RequestRefused("Invalid account name format")
-            # Somebody else's account answers as one that does not exist.
-            raise RequestRefused("Account does not exist")
-        return caller
+    Caller = Annotated[Account, Depends(account_named(sessions))]
 
-    Caller = Annotated[Account, Depends(account_named)]
-
-    def campaign_named(account: Account, campaign_id: str) -> records.Campaign:
-        campaign = backend.engine.book.campaigns.get(campaign_id)
-        if campaign is None or campaign.account != account.name:
-            raise RequestRefused("Campaign does not exist")
-        return campaign
+    def named(account: Account, campaign_id: str) -> records.Campaign:
+        return campaign_named(backend, account, campaign_id, VERSION)
 
     @routes.post(
         "/campaigns/firmware/{acc}",
         operation_id="schedule_campaign_firmware_upgrade",
         response_model_exclude_none=True,
-        openapi_extra=_body(shapes.CampaignFirmwareUpgrade),
+        openapi_extra=body_of(shapes.CampaignFirmwareUpgrade),
     )
     async def create(account: Caller, request: Request) -> shapes.FirmwareCampaign:
         asked = await read_model(request, shapes.CampaignFirmwareUpgrade)
@@ -162,7 +143,7 @@ def router(backend: "Backend", sessions: Sessions) -> APIRouter:
         response_model_exclude_none=True,
     )
     async def read(account: Caller, campaign_id: str) -> shapes.Campaign:
-        campaign = campaign_named(account, campaign_id)
+        campaign = named(account, campaign_id)
         return shapes.Campaign(
             **campaign_summary(campaign),
             autoAssignLicenseFlag=campaign.auto_assign,
@@ -171,7 +152,7 @@ def router(backend: "Backend", sessions: Sessions) -> APIRouter:
 
     @routes.delete("/campaigns/{acc}/{campaign_id}", operation_id="cancel_campaign")
     async def cancel(account: Caller, campaign_id: str) -> shapes.FotaV3SuccessResult:
-        await backend.engine.cancel(campaign_named(account, campaign_id))
+        await backend.engine.cancel(named(account, campaign_id))
         return shapes.FotaV3SuccessResult(success=True)
 
     @routes.get(
@@ -182,12 +163,8 @@ def router(backend: "Backend", sessions: Sessions) -> APIRouter:
     async def campaign_devices(
         account: Caller, campaign_id: str, lastSeenDeviceId: LastSeen = "0"
     ) -> shapes.V3CampaignDevice:
-        campaign = campaign_named(account, campaign_id)
-        after = sorted(
-            (item for item in campaign.members.values() if item.device_id > lastSeenDeviceId),
-            key=lambda item: item.device_id,
-        )
-        page, more = page_of(after)
+        campaign = named(account, campaign_id)
+        page, more = member_page(campaign, lastSeenDeviceId)
         return shapes.V3CampaignDevice(
             totalDevice=len(campaign.members),
             hasMoreData=more,
@@ -199,16 +176,8 @@ def router(backend: "Backend", sessions: Sessions) -> APIRouter:
     async def history(
         account: Caller, campaignStatus: str, lastSeenCampaignId: LastSeen = "0"
     ) -> shapes.V3CampaignHistory:
-        if campaignStatus not in STATUSES:
-            raise RequestRefused(f"Invalid campaignStatus {campaignStatus[:64]!r}")
-        status = ALIASES.get(campaignStatus, campaignStatus)
-        seen = 0
-        if lastSeenCampaignId not in ("", "0"):
-            seen = campaign_named(account, lastSeenCampaignId).number
-        page, more = page_of(
-            item
-            for item in backend.engine.book.of_account(account.name, 3)
-            if item.number > seen and item.status == status
+        page, more = campaign_page(
+            backend, account, VERSION, campaignStatus, lastSeenCampaignId, STATUSES
         )
         return shapes.V3CampaignHistory(
             hasMoreData=more,
@@ -230,11 +199,9 @@ def router(backend: "Backend", sessions: Sessions) -> APIRouter:
         "/reports/{acc}/devices/{device_id}", operation_id="get_device_firmware_upgrade_history"
     )
     async def device_history(account: Caller, device_id: str) -> list[shapes.DeviceFirmwareUpgrade]:
-        device = backend.inventory.by_id(account.name, check_device_id(device_id))
-        if device is None:
-            raise RequestRefused("Device does not exist.")
+        device = device_named(backend, account, device_id)
         found = []
-        for campaign in backend.engine.book.of_account(account.name, 3):
+        for campaign in backend.engine.book.of_account(account.name, VERSION):
             member = campaign.members.get(device.name)
             if member is None:
                 continue
@@ -279,9 +246,12 @@ def router(backend: "Backend", sessions: Sessions) -> APIRouter:
     ) -> shapes.V3AccountDeviceList:
         if protocol not in DEVICE_PROTOCOLS:
             raise RequestRefused(f"Invalid protocol {protocol[:64]!r}")
-        served = protocol in SERVED
-        after = backend.inventory.after(account.name, lastSeenDeviceId) if served else ()
-        page, more = page_of(after)
+        wanted = DEVICE_PROTOCOLS[protocol]
+        page, more = page_of(
+            device
+            for device in backend.inventory.after(account.name, lastSeenDeviceId)
+            if wanted in ("all", device.protocol)
+        )
         return shapes.V3AccountDeviceList(
             accountName=account.name,
             hasMoreData=more,

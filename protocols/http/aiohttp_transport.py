@@ -14,7 +14,6 @@ Read in aiohttp 3.14.5: `Connector.connect`, `Connection.protocol`, and of the p
 from __future__ import annotations
 
 import asyncio
-import errno
 import os
 import socket
 import ssl
@@ -52,6 +51,7 @@ MAX_FIELDS = 128
 IDEMPOTENT = frozenset(("GET", "HEAD", "OPTIONS", "PUT", "DELETE", "TRACE"))
 """What may be sent again when a kept connection turns out to be dead (RFC 9110 section 9.2.2)."""
 
+_ENDED = (ConnectionResetError, ConnectionAbortedError, BrokenPipeError)
 _NO_TIMEOUT = ClientTimeout(total=None)
 _RESET = struct.pack("ii", 1, 0)
 _SOURCE: ContextVar[str | None] = ContextVar("source", default=None)
@@ -421,7 +421,7 @@ def _not_connected(error: Exception, site: Site) -> HttpFailed:
         return HttpFailed(why, Phase.TLS, f"{where}: {reason}")
     cause = error.os_error if isinstance(error, aiohttp.ClientConnectorError) else error
     number = getattr(cause, "errno", None)
-    if site.scheme == "https" and number in (errno.ECONNRESET, errno.EPIPE):
+    if site.scheme == "https" and isinstance(cause, _ENDED):
         return HttpFailed(Why.CUT, Phase.TLS, f"{where} closed the connection")
     reason = os.strerror(number) if number else "no connection"
     if isinstance(error, aiohttp.ClientProxyConnectionError):

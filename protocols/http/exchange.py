@@ -42,6 +42,9 @@ Fields = Sequence[tuple[str, str]]
 
 WINDOW = 64 * 1024
 """Bytes of a body that may wait for their reader; what is more stays with the sender."""
+WHOLE_TIME = 300.0
+"""Seconds that an answer may take that is read whole: the idle timeout alone would let a server
+trickle a megabyte for a year."""
 PIECE = 16 * 1024
 """Bytes that a stream hands out at most at once: a link's rate and cuts are exact to the byte, and
 this bounds how far one chunk overshoots."""
@@ -160,12 +163,33 @@ class ExchangeClient(ABC):
         exchange, url = await self._follow(method, url, headers, body, timeouts, redirects, WINDOW)
         try:
             fields = exchange.headers
-            data = b"" if method == "HEAD" else await _read_whole(exchange, limit)
+            data = b"" if method == "HEAD" else await self._read_whole(exchange, limit)
             if "content-encoding" in fields:
                 data = _decoded(data, fields["content-encoding"], limit)
             return HttpResponse(exchange.status, fields, data, url)
         finally:
             exchange.done()
+
+    async def _read_whole(self, exchange: Exchange, limit: int) -> bytes:
+        text = exchange.headers.get("content-length", "")
+        length = int(text) if text.isascii() and text.isdigit() and len(text) < 19 else None
+        if length is not None and length > limit:
+            raise HttpFailed(Why.TOO_LARGE, Phase.BODY, f"{length} bytes, at most {limit} are read")
+        data = await exchange.read_some(limit + 1)
+        if len(data) == length:
+            return data
+        chunks = []
+        size = 0
+        until = self.runtime.clock.now() + WHOLE_TIME
+        while data:
+            chunks.append(data)
+            size += len(data)
+            if size > limit:
+                raise HttpFailed(Why.TOO_LARGE, Phase.BODY, f"more than {limit} bytes")
+            if self.runtime.clock.now() > until:
+                raise HttpFailed(Why.TIMEOUT, Phase.BODY, f"not all of it in {WHOLE_TIME:g} s")
+            data = await exchange.read_some(limit + 1 - size)
+        return b"".join(chunks)
 
     async def _follow(
         self,
@@ -356,23 +380,6 @@ def _check(method: str, fields: Fields) -> None:
     for name, value in fields:
         if _TOKEN.fullmatch(name) is None or _BREAKS_OUT.search(value):
             raise HttpFailed(Why.VIOLATION, Phase.SEND, f"the field {name!r} cannot be sent")
-
-
-async def _read_whole(exchange: Exchange, limit: int) -> bytes:
-    announced = exchange.headers.get("content-length", "")
-    if announced.isdigit() and int(announced) > limit:
-        raise HttpFailed(Why.TOO_LARGE, Phase.BODY, f"{announced} bytes, at most {limit} are read")
-    data = await exchange.read_some(limit + 1)
-    if not data:
-        return b""
-    chunks = [data]
-    size = len(data)
-    while size <= limit and (data := await exchange.read_some(limit + 1 - size)):
-        chunks.append(data)
-        size += len(data)
-    if size > limit:
-        raise HttpFailed(Why.TOO_LARGE, Phase.BODY, f"more than {limit} bytes")
-    return chunks[0] if len(chunks) == 1 else b"".join(chunks)
 
 
 def _decoded(data: bytes, coding: str, limit: int) -> bytes:

@@ -23,6 +23,7 @@ from collections.abc import Awaitable, Callable, Mapping, MutableMapping
 from typing import Any
 from urllib.parse import unquote
 
+from cryptography import x509
 from multidict import CIMultiDict
 
 from agent.runtime.http import HttpFailed, HttpIdentity, HttpTimeouts, Phase, Why
@@ -178,12 +179,17 @@ class MemoryClient(ExchangeClient):
                 "client_cert_chain": [
                     (one.strip() + end).decode() + "\n" for one in chain.split(end) if one.strip()
                 ],
-                "client_cert_name": None,
+                "client_cert_name": _subject(chain),
                 "client_cert_error": None,
                 "tls_version": 0x0304,
                 "cipher_suite": None,
             }
         return scope
+
+
+def _subject(chain: bytes) -> str | None:
+    """The name in the first certificate (RFC 4514), as a server would have verified it."""
+    return x509.load_pem_x509_certificate(chain).subject.rfc4514_string() if chain else None
 
 
 class _MemoryExchange:
@@ -373,7 +379,8 @@ class _MemoryExchange:
         self._move()
 
     def done(self) -> None:
-        if self._ended and not self._arrived:
+        whole = self._ended or (self._expected is not None and self._sent >= self._expected)
+        if whole and not self._arrived:
             self._client.ended(self)
         else:
             self.cut()

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import ssl
 from collections.abc import AsyncIterator, Awaitable, Callable
 from contextlib import AsyncExitStack, asynccontextmanager
 from typing import Any
@@ -41,13 +42,15 @@ async def sockets(app: App) -> AsyncIterator[House]:
         runtime = await stack.enter_async_context(Runtime.real(rate=RATE))
         runtime.http = AiohttpTransport(runtime)
         origins = []
+        listeners: list[AsgiListener] = []
         for _ in range(2):
             listener = AsgiListener(app, ("127.0.0.1", 0))
             await listener.start()
-            stack.push_async_callback(listener.stop)
+            listeners.append(listener)
             origins.append("http://{}:{}".format(*listener.local))
         yield House(runtime, *origins)
         await runtime.aclose()
+        await asyncio.gather(*(listener.stop() for listener in listeners))
 
 
 @asynccontextmanager
@@ -64,6 +67,7 @@ HOUSES = {"sockets": sockets, "memory": memory}
 @asynccontextmanager
 async def raw_server(
     answer: Callable[[asyncio.StreamReader, asyncio.StreamWriter], Awaitable[None]],
+    tls: ssl.SSLContext | None = None,
 ) -> AsyncIterator[str]:
     """A server that writes whatever a test wants; its origin."""
     writers: set[asyncio.StreamWriter] = set()
@@ -77,14 +81,14 @@ async def raw_server(
         try:
             await answer(reader, writer)
         except (OSError, asyncio.IncompleteReadError):
-            pass
+            pass  # the client went away, as some tests want it
         finally:
             writer.close()
 
-    server = await asyncio.start_server(serve, "127.0.0.1", 0)
+    server = await asyncio.start_server(serve, "127.0.0.1", 0, ssl=tls)
     host, port = server.sockets[0].getsockname()
     try:
-        yield f"http://{host}:{port}"
+        yield f"{'http' if tls is None else 'https'}://{host}:{port}"
     finally:
         server.close()
         for writer in writers:

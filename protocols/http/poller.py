@@ -169,6 +169,8 @@ class HttpPoller:
             raise LocalMisuse(f"{self.name} {self.device.name}: a story is being told already")
         self._story = asyncio.get_running_loop().create_task(self._tell(story))
         self._story.add_done_callback(self._told)
+        # Cancelled before its first step, the task never gets as far as the story itself.
+        self._story.add_done_callback(lambda task: story.close())
 
     @property
     def busy(self) -> bool:
@@ -231,7 +233,7 @@ class HttpPoller:
     def _due(self, now: float) -> None:
         if self._poll is None:
             self._wake = False
-            self._poll = asyncio.get_running_loop().create_task(self._tell(self._one_poll()))
+            self._poll = asyncio.get_running_loop().create_task(self._one_poll())
 
     async def _one_poll(self) -> None:
         task = self._poll

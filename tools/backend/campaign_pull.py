@@ -32,6 +32,16 @@ def due(member: Member) -> float | None:
     return opening if opening < campaign.ends else None
 
 
+def given_up(member: Member, limit: float) -> float:
+    """When an attempt that nothing more is heard of ends. A device that drives itself may be
+    waiting for the download window to open again."""
+    end = max(member.recent or 0.0, member.heard) + limit
+    if not member.campaign.kind.device_driven:
+        return end
+    opening = next_opening(member.campaign.windows, end)
+    return end if opening == end else opening + limit
+
+
 def _may_begin(member: Member, now: float) -> bool:
     campaign = member.campaign
     earliest = due(member)
@@ -52,6 +62,7 @@ def on_asked(engine: CampaignEngine, member: Member, _event: FaceEvent) -> None:
     for candidate in engine.book.open_members(member.device):
         if _may_begin(candidate, now):
             engine.begin(candidate, now)
+            engine.arm(candidate.campaign, now)
             return
 
 

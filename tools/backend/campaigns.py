@@ -213,9 +213,10 @@ class CampaignEngine:
                 self._look_again(campaign, now)
                 self._start_some(campaign, now)
             self._settle(campaign)
-        self._arm(campaign, now)
+        self.arm(campaign, now)
 
-    def _arm(self, campaign: Campaign, now: float) -> None:
+    def arm(self, campaign: Campaign, now: float) -> None:
+        """Look at the campaign again when something is due in it."""
         if campaign.final:
             return
         if "start" in campaign.cells:
@@ -248,7 +249,7 @@ class CampaignEngine:
                     self._try_execute(member, now)
             elif member.active:
                 # An entry of an earlier attempt finds this one younger and is dropped.
-                limit = max(member.recent or 0.0, member.heard) + self._timing.attempt_limit
+                limit = pull.given_up(member, self._timing.attempt_limit)
                 if member.executed:
                     continue
                 if now >= limit:
@@ -332,7 +333,7 @@ class CampaignEngine:
         member.reason = member.campaign.kind.wording.fault(again)
         self.save(member)
         self._later(member, again)
-        self._arm(member.campaign, now)
+        self.arm(member.campaign, now)
 
     # -- what faces tell ---
 
@@ -397,7 +398,7 @@ class CampaignEngine:
             self.save(member)
             opening = next_opening(campaign.windows, now)
             self._later(member, opening)
-            self._arm(campaign, now)
+            self.arm(campaign, now)
             return
         self.step(member, "execute")
         member.executed = True
@@ -443,7 +444,7 @@ class CampaignEngine:
             self.save(member)
             if not campaign.kind.device_driven:
                 self._later(member, again)
-                self._arm(campaign, now)
+                self.arm(campaign, now)
             return
         else:
             self.move(member, "fail")

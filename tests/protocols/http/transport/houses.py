@@ -9,14 +9,17 @@ from contextlib import AsyncExitStack, asynccontextmanager
 from typing import Any
 
 from agent import Runtime
-from agent.runtime.http import HttpIdentity
+from agent.runtime.http import HttpIdentity, HttpTimeouts
 from protocols.http.aiohttp_transport import AiohttpTransport
 from protocols.http.exchange import ExchangeClient
 from protocols.http.memory_transport import MemoryHttp
 from tools.backend.listener import AsgiListener
 
-RATE = 50.0
-"""Runtimes of these tests run so many times as fast: a timeout of 10 s takes 0.2 s."""
+RATE = 4.0
+"""Runtimes of these tests run so many times as fast: the wall must not matter to them."""
+
+SHORT = HttpTimeouts(connect=60, answer=1, idle=1)
+PATIENT = HttpTimeouts(connect=60, answer=60, idle=60)
 
 App = Callable[[Any, Any, Any], Awaitable[None]]
 

@@ -19,16 +19,15 @@ from agent.runtime.http import HttpFailed, HttpIdentity, HttpTimeouts, Phase, Wh
 from protocols.http.aiohttp_transport import AiohttpClient, AiohttpTransport
 from protocols.http.tls import TLS_BUFFER
 from tests.protocols.http.transport.certificates import authority
-from tests.protocols.http.transport.houses import RATE, raw_server, saying
+from tests.protocols.http.transport.houses import PATIENT, RATE, SHORT, raw_server, saying
 
 OK = b"HTTP/1.1 200 OK\r\n"
-FAST = HttpTimeouts(connect=10, answer=10, idle=10)
 
 
 @pytest.fixture
 async def transport() -> AsyncIterator[AiohttpTransport]:
     async with Runtime.real(rate=RATE) as runtime:
-        transport = AiohttpTransport(runtime)
+        transport = AiohttpTransport(runtime, keep_alive=4)
         runtime.http = transport
         yield transport
 
@@ -37,9 +36,11 @@ def client(transport: AiohttpTransport, name: str = "dev-0", **identity: Any) ->
     return transport.client(HttpIdentity(name, **identity))
 
 
-async def failure(transport: AiohttpTransport, url: str, **identity: Any) -> HttpFailed:
+async def failure(
+    transport: AiohttpTransport, url: str, timeouts: HttpTimeouts = PATIENT, **identity: Any
+) -> HttpFailed:
     with pytest.raises(HttpFailed) as caught:
-        await client(transport, **identity).request("GET", url, timeouts=FAST)
+        await client(transport, **identity).request("GET", url, timeouts=timeouts)
     return caught.value
 
 
@@ -90,7 +91,7 @@ async def test_what_ends_too_early_is_a_cut(transport: AiohttpTransport, answer:
 )
 async def test_what_does_not_end_is_a_timeout(transport: AiohttpTransport, answer: bytes) -> None:
     async with raw_server(saying(answer, hang=True)) as origin:
-        assert (await failure(transport, origin)).why is Why.TIMEOUT
+        assert (await failure(transport, origin, SHORT)).why is Why.TIMEOUT
 
 
 async def test_a_head_that_trickles_is_a_timeout(transport: AiohttpTransport) -> None:
@@ -99,10 +100,10 @@ async def test_a_head_that_trickles_is_a_timeout(transport: AiohttpTransport) ->
         while not writer.is_closing():
             writer.write(b"X: y\r\n")
             await writer.drain()
-            await transport.runtime.clock.sleep(3)
+            await transport.runtime.clock.sleep(0.2)
 
     async with raw_server(answer) as origin:
-        failed = await failure(transport, origin)
+        failed = await failure(transport, origin, SHORT)
     assert (failed.why, failed.phase) == (Why.TIMEOUT, Phase.WAIT)
 
 
@@ -312,7 +313,8 @@ async def test_a_server_that_never_answers_the_handshake(transport: AiohttpTrans
         await asyncio.sleep(3600)
 
     async with raw_server(answer) as origin:
-        failed = await failure(transport, origin.replace("http:", "https:"))
+        brief = HttpTimeouts(connect=1)
+        failed = await failure(transport, origin.replace("http:", "https:"), brief)
     assert (failed.why, failed.phase) == (Why.TIMEOUT, Phase.CONNECT)
 
 

@@ -133,11 +133,9 @@ class Names:
             if kind is not None and parts[before + 1].isdecimal():
                 action = parts[before + 1]
                 parts[before + 1] = self.of(kind, action)
-                query = re.sub(
-                    r"(?<![^&])c=(-?\d+)",
-                    lambda match, action=action: "c=" + self.of(f"c of {action}", match[1]),
-                    query,
-                )
+                c = re.fullmatch(r"c=(-?\d+)", query)
+                if c is not None:
+                    query = "c=" + self.of(f"c of {action}", c[1])
         return "/".join(parts) + question + query
 
 

@@ -12,9 +12,9 @@ from hypothesis import strategies as st
 
 from tests.stubs.hawkbit import HawkbitStub
 from tests.stubs.hawkbit.errors import Refused
-from tests.stubs.hawkbit.model import Settings
+from tests.stubs.hawkbit.model import ForceType, Settings
 from tests.stubs.hawkbit.query import rsql
-from tests.stubs.hawkbit_bench import TOKEN, Bench
+from tests.stubs.hawkbit_bench import IMAGE, NOON, TOKEN, Bench
 
 
 @pytest.fixture
@@ -219,6 +219,19 @@ async def test_bodies_are_bounded_and_media_types_agreed(bench: Bench) -> None:
 def test_the_defaults_are_hawkbits() -> None:
     settings = Settings()
     assert (settings.max_status_entries, settings.max_messages) == (1000, 50)
+
+
+async def test_what_tests_set_up_without_requests() -> None:
+    stub = HawkbitStub(lambda: NOON)
+    target = stub.add_target("d", "t")
+    ds = stub.publish("2", {"a.bin": IMAGE})
+    (action,) = stub.assign(ds, target, force_type=ForceType.SOFT)
+    transport = httpx.ASGITransport(stub.app)
+    async with httpx.AsyncClient(transport=transport, base_url=stub.url) as client:
+        path = f"/DEFAULT/controller/v1/d/deploymentBase/{action.id}"
+        body = (await client.get(path, headers=TOKEN)).json()
+    assert body["deployment"]["download"] == "attempt"
+    assert body["deployment"]["chunks"][0]["artifacts"][0]["size"] == len(IMAGE)
 
 
 async def test_on_a_socket() -> None:

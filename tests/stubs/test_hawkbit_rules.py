@@ -255,6 +255,17 @@ async def test_c_follows_what_is_stored(bench: Bench) -> None:
     await bench.rest("PUT", f"/targets/d/actions/{action}", {"forceType": "soft"}, 400)
 
 
+async def test_retrieval_is_noted_once_in_a_row(bench: Bench) -> None:
+    action = await bench.assign()
+    history = bench.stub.state.actions[action].history
+    for _ in range(3):
+        await bench.deployment(action)
+    assert [entry.status.value for entry in history] == ["running", "retrieved"]
+    assert await bench.feedback(action, "proceeding") == 200
+    await bench.deployment(action)
+    assert [entry.status.value for entry in history][2:] == ["running", "retrieved"]
+
+
 async def test_timeforced_becomes_forced_in_time(bench: Bench) -> None:
     moment = int((bench.clock + 60) * 1000)
     action = await bench.assign(type="timeforced", forcetime=moment)

@@ -11,13 +11,14 @@ from __future__ import annotations
 
 import re
 import time
-from collections.abc import AsyncIterator, Callable
+from collections.abc import AsyncIterator, Callable, Mapping
 from contextlib import asynccontextmanager
 from dataclasses import dataclass
+from typing import Any
 from urllib.parse import unquote
 
 from tests.stubs.hawkbit.ddi import DdiResources
-from tests.stubs.hawkbit.deployments import Deployments
+from tests.stubs.hawkbit.deployments import Assignment, Deployments
 from tests.stubs.hawkbit.errors import Framework, Plain, Refused
 from tests.stubs.hawkbit.http import (
     Receive,
@@ -33,6 +34,7 @@ from tests.stubs.hawkbit.http import (
 )
 from tests.stubs.hawkbit.listener import listening
 from tests.stubs.hawkbit.management import ManagementResources
+from tests.stubs.hawkbit.model import Action, DistributionSet, Target
 from tests.stubs.hawkbit.rollouts import Rollouts
 from tests.stubs.hawkbit.security import check_device, check_management
 from tests.stubs.hawkbit.state import HawkbitState
@@ -70,6 +72,26 @@ class HawkbitStub:
     @property
     def password(self) -> str:
         return self.state.settings.password
+
+    def add_target(self, controller_id: str, token: str = "") -> Target:
+        """A target without a request; target tokens are switched on with the first."""
+        self.state.configure("authentication.targettoken.enabled", True)
+        return self.state.create_target(controller_id, token=token)
+
+    def publish(
+        self, version: str, files: Mapping[str, bytes], name: str = "firmware", kind: str = "os"
+    ) -> DistributionSet:
+        """A distribution set of one module with these artifacts, without a request."""
+        module = self.state.create_module(name, version, kind, "")
+        for filename, content in files.items():
+            self.state.add_artifact(module, filename, content)
+        set_kind = "os" if kind == "os" else "app"
+        return self.state.create_set(name, version, set_kind, [module.id])
+
+    def assign(self, ds: DistributionSet, *targets: Target, **how: Any) -> list[Action]:
+        """Assign without a request; `how` are the members of `Assignment`."""
+        assignments = [Assignment(target, **how) for target in targets]
+        return self.deployments.assign(ds, assignments)[0]
 
     @classmethod
     @asynccontextmanager

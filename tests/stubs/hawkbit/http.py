@@ -13,7 +13,7 @@ from collections.abc import Awaitable, Callable, MutableMapping
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
 from typing import Any
-from urllib.parse import parse_qs, unquote
+from urllib.parse import parse_qs, quote, unquote
 
 from tests.stubs.hawkbit.errors import Framework, Plain, Refused, invalid, unreadable
 
@@ -177,7 +177,7 @@ async def read_request(scope: Scope, receive: Receive, limit: int) -> Request:
         if not event.get("more_body", False):
             break
     query = parse_qs(scope.get("query_string", b"").decode("latin-1"), keep_blank_values=True)
-    raw = scope.get("raw_path") or scope["path"].encode()
+    raw = scope.get("raw_path") or quote(scope["path"]).encode()
     host, port = (scope.get("server") or ("localhost", 80))[:2]
     client = (scope.get("client") or ("127.0.0.1", 0))[0]
     return Request(

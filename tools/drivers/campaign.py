@@ -1,8 +1,11 @@
 """A whole run against a foreign server: its driver and our devices, from the first device made
 known to the last object removed.
 
-    open, provision -> devices start -> publish, start -> devices final and server settled
+    open, provision, publish -> devices start -> campaign starts -> devices final, server settled
         -> truths, devices off -> beliefs -> cancel what is open -> cleanup
+
+The package is there before the first device is: an upload that fails costs nobody a start, and a
+server that learns hardware from packages and devices alike (gooseBit) learns it from one.
 
 Ctrl-C ends the story at any point, in order: the call under way runs to its end, the campaign is
 cancelled, and all that was made is removed. Devices are switched off before their server forgets
@@ -17,7 +20,7 @@ from collections.abc import AsyncIterator, Callable, Coroutine, Mapping
 from dataclasses import dataclass, field, replace
 from typing import Any, TypeVar
 
-from tools.drivers.base import Campaign, Driver, tally_differences
+from tools.drivers.base import Campaign, Driver, Package, tally_differences
 from tools.drivers.errors import CleanupIncomplete, DriverError
 from tools.fleet.audit import Belief
 from tools.fleet.factory import target_of
@@ -98,32 +101,38 @@ async def drive(
     story = _Story()
     driven = Driven(spec)
     async with _cleaned_up(driver, story, say, tuning):
-        enlisted = await _unless(stop, _enlist(driver, spec, say))
-        if enlisted is None:
+        prepared = await _unless(stop, _prepare(driver, spec, say))
+        if prepared is None:
             return driven
-        driven = Driven(enlisted)
+        enlisted, package = prepared
         async with open_shard(enlisted, stop=stop, on_view=on_view) as shard:
-            driven = await _run(driver, enlisted, shard, story, say, tuning)
+            driven = await _run(driver, package, enlisted, shard, story, say, tuning)
     return replace(driven, left=tuple(story.left))
 
 
-async def _enlist(driver: Driver, spec: FleetSpec, say: Callable[[str], None]) -> FleetSpec:
-    """Make the devices known; the same devices with what they need to be recognised."""
+async def _prepare(
+    driver: Driver, spec: FleetSpec, say: Callable[[str], None]
+) -> tuple[FleetSpec, Package]:
+    """Make devices and package known; the same devices with what they need to be recognised."""
     await driver.open()
     credentials = await driver.provision(spec.names)
     say(f"{driver.name}: {len(spec.names)} devices provisioned")
     # What a person asked for counts more than what the driver suggests.
     options = {**driver.device_options, **dict(spec.options)}
-    return replace(
+    enlisted = replace(
         spec,
         server=driver.device_server,
         credentials=tuple(credentials[name] for name in spec.names),
         options=tuple(options.items()),
     )
+    version = target_of(spec.image).version
+    package = await driver.publish(spec.image, UNREADABLE if version == "unreadable" else version)
+    return enlisted, package
 
 
 async def _run(
     driver: Driver,
+    package: Package,
     spec: FleetSpec,
     shard: Shard,
     story: _Story,
@@ -134,7 +143,7 @@ async def _run(
     window = spec.devices / (spec.ramp or DEFAULT_RAMP)
     if not await shard.until_registered(window + tuning.registered) and not shard.stop.is_set():
         say(f"{driver.name}: {_missing(shard)} devices are not known to their server yet")
-    await _unless(shard.stop, _begin(driver, spec, story, say))
+    await _unless(shard.stop, _begin(driver, package, spec, story, say))
     campaign = story.campaign
     if campaign is None:
         snapshot = shard.snapshot()
@@ -163,10 +172,8 @@ def _missing(shard: Shard) -> int:
 
 
 async def _begin(
-    driver: Driver, spec: FleetSpec, story: _Story, say: Callable[[str], None]
+    driver: Driver, package: Package, spec: FleetSpec, story: _Story, say: Callable[[str], None]
 ) -> None:
-    version = target_of(spec.image).version
-    package = await driver.publish(spec.image, UNREADABLE if version == "unreadable" else version)
     story.campaign = await driver.start(package, spec.names)
     say(f"{driver.name}: version {package.version} offered to {len(spec.names)} devices")
 

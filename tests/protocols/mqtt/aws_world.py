@@ -44,6 +44,7 @@ class World:
         *,
         faults: FaultPlan | None = None,
         misbehave: frozenset[Misbehaviour] = frozenset(),
+        slot_size: int = SLOT,
         **options: str,
     ) -> Device:
         settings = ClientSettings(
@@ -58,7 +59,7 @@ class World:
             name,
             image=old_image(),
             trusted=trusted(),
-            slot_size=SLOT,
+            slot_size=slot_size,
             index=len(self.devices),
             faults=faults,
         )

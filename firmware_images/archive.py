@@ -2,15 +2,12 @@
 
 from __future__ import annotations
 
-import re
 from typing import Protocol
 
 from firmware_images.errors import PackageRefused, Reason
 from firmware_images.package import PackageLimits
 
 __all__ = ["Entries", "Gather", "MemberSink", "refuse_name"]
-
-_COMPONENT = re.compile(r"[^/\\\x00-\x1f\x7f]+", re.ASCII)
 
 
 class MemberSink(Protocol):
@@ -75,6 +72,6 @@ def refuse_name(name: str, limits: PackageLimits) -> None:
     """Refuse names that nobody could write to a disk safely, though nothing here does."""
     if len(name) > limits.name_size:
         raise PackageRefused(Reason.BAD_STRUCTURE, f"a member's name has {len(name)} bytes")
-    for part in name.split("/"):
-        if part in (".", "..") or not _COMPONENT.fullmatch(part):
-            raise PackageRefused(Reason.BAD_STRUCTURE, f"unsafe member name {name!r}")
+    unsafe = any(part in ("", ".", "..") for part in name.split("/"))
+    if unsafe or "\\" in name or not name.isprintable():
+        raise PackageRefused(Reason.BAD_STRUCTURE, f"unsafe member name {name!r}")

@@ -1,4 +1,4 @@
-"""`fotilla image`: build, sign, inspect and verify MCUboot images, and make keys for them.
+"""`fotilla image`: build, sign, wrap, inspect and verify MCUboot images, and make keys for them.
 
 Exit codes: 0 done, 2 the input cannot be used (which one and why is said), 3 an image is refused.
 """
@@ -12,8 +12,9 @@ from typing import Annotated
 
 import typer
 from rich.console import Console
+from rich.text import Text
 
-from firmware_images import UnusableInput, as_source
+from firmware_images import ImageRefused, UnusableInput, as_source
 from firmware_images.keys import KeyType, generate_key
 from firmware_images.mcuboot import (
     Dependency,
@@ -25,6 +26,7 @@ from firmware_images.mcuboot import (
     verify_image,
 )
 from firmware_images.mcuboot.format import DEFAULT_HEADER_SIZE, IMAGE_MAGIC
+from firmware_images.swu import Hardware
 from tools.image_files import (
     explained,
     parse_dependency,
@@ -39,12 +41,15 @@ from tools.image_files import (
     write_file,
 )
 from tools.image_view import describe_image, render_image
+from tools.package_cli import mender, parse_hardware, swu
+from tools.package_files import Opened, Target, open_package
+from tools.package_view import describe_package, render_package
 
 __all__ = ["app"]
 
 app = typer.Typer(
     name="image",
-    help="Build, sign, inspect and verify MCUboot images; make signing keys.",
+    help="Build, sign, wrap, inspect and verify MCUboot images; make signing keys.",
     no_args_is_help=True,
     pretty_exceptions_enable=False,
 )
@@ -156,25 +161,29 @@ def sign(
 
 @app.command()
 def inspect(
-    image: Annotated[Path, typer.Argument(help="Image to look at.")],
+    image: Annotated[Path, typer.Argument(help="Image, .swu or .mender to look at.")],
     as_json: Annotated[bool, typer.Option("--json", help="One JSON object.")] = False,
 ) -> None:
-    """Show what an image says of itself. Trusts nothing and needs no key."""
+    """Show what an image, or a package and the image in it, says of itself.
+
+    Trusts nothing and needs no key.
+    """
     with explained():
-        content = as_source(read_file(image))
+        data = read_file(image)
+        if (package := open_package(data, Target())) is not None:
+            _inspect_package(image, package, as_json)
+            return
+        content = as_source(data)
         description = describe_image(content, decode_image(content))
         if as_json:
             typer.echo(json.dumps({"file": str(image), **description}, indent=2))
         else:
-            # Never narrower than a digest: piped output must not lose half of what it says.
-            console = Console()
-            console = Console(width=max(console.width, 108))
-            console.print(render_image(str(image), description))
+            _wide_console().print(render_image(str(image), description))
 
 
 @app.command()
 def verify(
-    image: Annotated[Path, typer.Argument(help="Image to judge.")],
+    image: Annotated[Path, typer.Argument(help="Image, .swu or .mender to judge.")],
     key: Annotated[
         list[Path], typer.Option("--key", help="Trusted key, PEM; a private one will do.")
     ],
@@ -198,11 +207,39 @@ def verify(
     prevent_downgrade: Annotated[
         bool, typer.Option("--prevent-downgrade", help="Refuse what is older than --running.")
     ] = False,
+    package_key: Annotated[
+        list[Path] | None,
+        typer.Option("--package-key", help="Trusted key of the package around the image, PEM."),
+    ] = None,
+    hardware: Annotated[
+        Hardware | None,
+        typer.Option(
+            "--hardware", parser=parse_hardware, metavar="BOARD:REVISION", help="For a .swu."
+        ),
+    ] = None,
+    software_set: Annotated[
+        str, typer.Option("--software-set", metavar="SET,MODE", help="For a .swu.")
+    ] = "",
+    device_type: Annotated[
+        str, typer.Option("--device-type", metavar="TYPE", help="For a .mender.")
+    ] = "",
+    artifact_name: Annotated[
+        str, typer.Option("--artifact-name", metavar="NAME", help="What the device runs.")
+    ] = "",
 ) -> None:
-    """Judge an image as a device would before it installs it."""
+    """Judge an image as a device would before it installs it.
+
+    Of a .swu or .mender the package is judged first: its signature by --package-key, its checksums
+    always, whom it is for by --hardware or --device-type. Then the image inside.
+    """
     with explained():
         keys = read_trusted_keys(key)
-        info = verify_image(as_source(read_file(image)), keys, slot_capacity(slot_size))
+        data = read_file(image)
+        package_keys = read_trusted_keys(package_key).keys if package_key else ()
+        target = Target(package_keys, hardware, software_set, device_type, artifact_name)
+        if (package := open_package(data, target)) is not None:
+            data = package.image
+        info = verify_image(as_source(data), keys, slot_capacity(slot_size))
         # Without the running version nobody can say whether a dependency is met.
         judged = info if running is not None else dataclasses.replace(info, dependencies=())
         check_policy(
@@ -219,6 +256,9 @@ def verify(
         if running is None and info.dependencies:
             needs = ", ".join(map(str, info.dependencies))
             typer.echo(f"note: needs {needs}, which only --running lets me judge", err=True)
+        if package is not None:
+            for note in _not_judged(package, target):
+                typer.echo(f"note: {note}", err=True)
 
 
 @app.command()
@@ -242,6 +282,49 @@ def keygen(
         if public is not None:
             write_file(public, made.public.to_pem())
         typer.echo(f"{out}: {kind.value} key {made.public.key_hash.hex()}")
+
+
+app.command()(swu)
+app.command()(mender)
+
+
+def _inspect_package(path: Path, package: Opened, as_json: bool) -> None:
+    around = describe_package(package)
+    content = as_source(package.image)
+    try:
+        inside = describe_image(content, decode_image(content))
+        refused = None
+    except ImageRefused as error:
+        # A package of somebody else's: what it wraps may be anything.
+        inside, refused = None, str(error)
+    if as_json:
+        shown = {"file": str(path), "package": around, "image": inside, "image_refused": refused}
+        typer.echo(json.dumps(shown, indent=2))
+        return
+    console = _wide_console()
+    console.print(Text(str(path), style="bold underline"), render_package(around), Text())
+    if inside is None:
+        console.print(Text(f"inside is no MCUboot image: {refused}"))
+    else:
+        console.print(render_image(f"inside: {around['filename']}", inside))
+
+
+def _not_judged(package: Opened, target: Target) -> list[str]:
+    notes = []
+    if not target.keys:
+        state = "signed, and only --package-key lets me judge by whom"
+        notes.append(f"the package is {state if package.facts.signed else 'not signed'}")
+    if package.kind == "swu" and target.hardware is None:
+        notes.append("whom the package is for is judged only with --hardware")
+    if package.kind == "mender" and not target.device_type:
+        notes.append("whom the package is for is judged only with --device-type")
+    return notes
+
+
+def _wide_console() -> Console:
+    """Never narrower than a digest: piped output must not lose half of what it says."""
+    console = Console()
+    return Console(width=max(console.width, 108))
 
 
 def _wrap(

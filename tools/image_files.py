@@ -19,6 +19,8 @@ from firmware_images.mcuboot import CHECKS, Dependency, Version
 __all__ = [
     "EXIT_BAD_INPUT",
     "EXIT_REFUSED",
+    "FILE_LIMIT",
+    "KEY_FILE_LIMIT",
     "explained",
     "parse_dependency",
     "parse_number",

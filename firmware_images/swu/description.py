@@ -172,7 +172,7 @@ class Description:
 
     def _boards(self) -> str:
         named = [f"{board or 'any board'}:{revision}" for board, revision in self.hardware[:8]]
-        return ", ".join(named) or "none at all"
+        return ", ".join(map(repr, named)) or "none at all"
 
 
 def write_description(

@@ -277,6 +277,13 @@ def test_the_plain_variant_of_the_archive_is_read_too() -> None:
     assert unpack(SwuUnpacker(None), swu) == IMAGE
 
 
+@settings(deadline=None)
+@given(st.binary(max_size=2000) | st.integers(0, 70_000).map(lambda size: b"\xff" * size))
+def test_the_sum_of_the_bytes(data: bytes) -> None:
+    archive = write_cpio([("a", data)])
+    assert int(archive[102:110], 16) == sum(data)
+
+
 def test_limits() -> None:
     for limits, reason in (
         (PackageLimits(image_size=len(IMAGE) - 1), Reason.TOO_LARGE),

@@ -10,6 +10,7 @@ from typing import Any
 from urllib.parse import quote
 
 from agent.errors import UnknownName, UnusableSettings
+from firmware_images import UnusableInput
 from firmware_images.swu import Hardware
 from protocols.http.hawkbit.persona import FOTILLA, Persona, personas
 from protocols.http.hawkbit.resources import MAX_SLEEP
@@ -89,7 +90,10 @@ def _parsed(options: tuple[tuple[str, str], ...]) -> HawkbitOptions:
     values: dict[str, Any] = {name: _PARSERS[name](name, text) for name, text in options}
     parsed = HawkbitOptions(**values)
     if parsed.format is PackageFormat.SWU:
-        Hardware(parsed.hw_boardname, parsed.hw_revision)  # raises UnusableInput, naming it
+        try:
+            Hardware(parsed.hw_boardname, parsed.hw_revision)
+        except UnusableInput as error:
+            raise UnusableSettings(f"hawkbit: hw_boardname, hw_revision: {error}") from None
     return parsed
 
 

@@ -31,6 +31,8 @@ URL = "http://hawkbit"
 GATEWAY_TOKEN = "token-of-the-gateway"
 JSON = ("Content-Type", "application/json")
 
+Bend = int | bytes | Callable[[Any], Any]
+
 
 def virtual(test: Callable[..., Awaitable[None]]) -> Callable[..., None]:
     """Run a coroutine test in virtual time; pytest sees a plain function."""
@@ -120,6 +122,12 @@ class Sim:
         assert isinstance(client, HawkbitClient)
         return client
 
+    @property
+    def settled(self) -> bool:
+        """It is up, and works on no action."""
+        client = self.device.client
+        return isinstance(client, HawkbitClient) and client.memory.action is None
+
     def requests(self, what: str) -> list[str]:
         """Requests that the device sent, whose line contains `what`."""
         return [line for line in self.lines if line.startswith("> ") and what in line]
@@ -144,6 +152,7 @@ class World:
         self.suffix = suffix
         self.poll = poll
         self.maybe_stub = stub
+        self.maybe_bent: Bent | None = None
         self.sims: list[Sim] = []
         self.made: list[str] = []
         """Paths of what `clean_up` deletes, in the order of making."""
@@ -152,6 +161,16 @@ class World:
     def stub(self) -> HawkbitStub:
         assert self.maybe_stub is not None
         return self.maybe_stub
+
+    @property
+    def bent(self) -> Bent:
+        assert self.maybe_bent is not None
+        return self.maybe_bent
+
+    @property
+    def network(self) -> MemoryHttp:
+        assert isinstance(self.runtime.http, MemoryHttp)
+        return self.runtime.http
 
     # -- devices --------------------------------------------------------------------------------
 
@@ -167,6 +186,7 @@ class World:
         on: bool = True,
         bandwidth: float | None = None,
         keep: bool = True,
+        slot_size: int = SLOT,
     ) -> Sim:
         """A device, known to the server under its own token, and switched on."""
         name = f"{name}-{self.suffix}"
@@ -179,7 +199,7 @@ class World:
             name,
             image=old_image(),
             trusted=trusted(),
-            slot_size=SLOT,
+            slot_size=slot_size,
             index=len(self.sims),
             faults=faults,
             timing=Quick(),
@@ -348,6 +368,54 @@ async def tokens(management: Management) -> AsyncIterator[None]:
         yield
 
 
+class Bent:
+    """An ASGI application that answers some requests otherwise than the one behind it."""
+
+    def __init__(self, app: Any) -> None:
+        self.app = app
+        self.rules: list[tuple[str, str, Bend, list[int]]] = []
+
+    def bend(self, method: str, part: str, how: Bend, times: int = 1 << 30) -> None:
+        """Answer so many requests of `method`, whose path contains `part`, with `how`: a status, a
+        body, or a function that changes the JSON."""
+        self.rules.append((method, part, how, [times]))
+
+    async def __call__(self, scope: Any, receive: Any, send: Any) -> None:
+        for method, part, how, left in self.rules:
+            if scope["method"] == method and part in scope["path"] and left[0] > 0:
+                left[0] -= 1
+                if not callable(how):
+                    status, body = (how, b"") if isinstance(how, int) else (200, how)
+                    await self._answer(send, status, body)
+                    return
+                await self._changed(scope, receive, send, how)
+                return
+        await self.app(scope, receive, send)
+
+    async def _answer(self, send: Any, status: int, body: bytes) -> None:
+        fields = [(b"content-length", str(len(body)).encode())]
+        await send({"type": "http.response.start", "status": status, "headers": fields})
+        await send({"type": "http.response.body", "body": body})
+
+    async def _changed(
+        self, scope: Any, receive: Any, send: Any, how: Callable[[Any], Any]
+    ) -> None:
+        parts: list[bytes] = []
+        head: dict[str, Any] = {}
+
+        async def hold(message: Any) -> None:
+            if message["type"] == "http.response.start":
+                head.update(message)
+            else:
+                parts.append(message.get("body", b""))
+
+        await self.app(scope, receive, hold)
+        body = b"".join(parts)
+        if head["status"] == 200 and body:
+            body = json.dumps(how(json.loads(body))).encode()
+        await self._answer(send, head["status"], body)
+
+
 @asynccontextmanager
 async def world(
     *, latency: float = 0.02, seed: int = 7, poll: float = 30.0
@@ -355,10 +423,12 @@ async def world(
     """In memory, against the state model of hawkBit."""
     async with Runtime.in_memory(seed=seed) as runtime:
         stub = HawkbitStub(now=lambda: runtime.clock.utc().timestamp(), url=URL)
-        runtime.http = MemoryHttp(runtime, {URL: stub.app}, latency=latency)
+        bent = Bent(stub.app)
+        runtime.http = MemoryHttp(runtime, {URL: bent}, latency=latency)
         http = transport_of(runtime).client(HttpIdentity("operator"))
         management = Management(http, URL, stub.user, stub.password)
         built = World(runtime, URL, management, stub=stub, poll=poll)
+        built.maybe_bent = bent
         async with tokens(management):
             yield built
             await built.close()

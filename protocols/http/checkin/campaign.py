@@ -80,7 +80,16 @@ _REST = Step(Act.REST)
 class Campaign:
     """What one device knows of the campaign it is in; `note` hears each change of its stage."""
 
-    __slots__ = ("_device", "_fetched", "_misbehave", "_note", "early", "files", "order", "record")
+    __slots__ = (
+        "_device",
+        "_failed",
+        "_fetched",
+        "_misbehave",
+        "_note",
+        "early",
+        "order",
+        "record",
+    )
 
     def __init__(
         self,
@@ -91,13 +100,18 @@ class Campaign:
         self._device = device
         self._misbehave = misbehave
         self._note = note
-        self.files = FileStore(device.nvm)
         self.record: CampaignRecord = load(device.nvm)
         self.order: Order | None = None
         """None until a check-in of this uptime brought it."""
         self._fetched = False
+        self._failed = ""
+        """The campaign whose failure was acknowledged since the last check-in."""
         self.early = False
         """The result is told although no leave to install was ever asked for: a lie begins so."""
+
+    @property
+    def files(self) -> FileStore:
+        return FileStore(self._device.nvm)
 
     @property
     def current(self) -> Current | None:
@@ -127,7 +141,15 @@ class Campaign:
                 self.drop()
                 unwanted = True
         order = answer.order
-        if order is None or order.id in answer.cancel:
+        # The check-in that follows a failure shows what runs. Another attempt begins at a later
+        # one, or a server that never gives up would be asked without a pause.
+        failed, self._failed = self._failed, ""
+        if (
+            order is None
+            or order.id in answer.cancel
+            or order.id == failed
+            or answer.server_time >= _midnight_after(order.end)
+        ):
             return unwanted
         record = self.record
         if record.stage is not Stage.NONE and record.id == order.id:
@@ -156,6 +178,7 @@ class Campaign:
         else:
             again = pending.word is Word.FAILED and Misbehaviour.NEVER_REPORT not in self._misbehave
             # The order of a success is not obeyed again; that of a failure is another attempt.
+            self._failed = self.record.id if again else ""
             self._move(Cause.ACKNOWLEDGED, campaign_id="" if again else self.record.id)
             self._forget()
 

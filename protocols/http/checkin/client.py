@@ -12,6 +12,7 @@ that check-ins go on meanwhile and can call it off. What is to be done is decide
 from __future__ import annotations
 
 import datetime
+import functools
 import math
 from urllib.parse import urljoin, urlsplit
 
@@ -67,6 +68,9 @@ FILE_LIMIT = 4 << 20
 MAX_WORD = 64
 """Characters of clientType, make and model on the wire."""
 
+NO_SKEW = datetime.timedelta()
+NOTHING_WRONG: frozenset[Misbehaviour] = frozenset()
+
 _CLOSED = frozenset({404, 409, 410})
 _ACCEPTED = frozenset({200, 204})
 
@@ -83,7 +87,6 @@ class CheckInClient(HttpPoller):
         "_campaign",
         "_check_in_at",
         "_done_wrong",
-        "_headers",
         "_interval",
         "_log",
         "_persona",
@@ -97,14 +100,9 @@ class CheckInClient(HttpPoller):
         options = settings.options
         super().__init__(device, settings)
         self._interval = _interval(options.get("interval"))
-        usual = Persona()
-        self._persona = Persona(
-            _word("clientType", options.get("clientType", usual.client_type)),
-            _word("make", options.get("make", usual.make)),
-            _word("model", options.get("model", usual.model)),
+        self._persona = _persona(
+            options.get("clientType"), options.get("make"), options.get("model")
         )
-        token = settings.credential(device).token
-        self._headers = (("Authorization", f"Bearer {token}"),) if token else ()
         self._campaign = Campaign(device, self.misbehave, self._stage_changed)
         self._log: DeviceLog | None = None
         self._reason = Reason.POWER_UP
@@ -112,8 +110,8 @@ class CheckInClient(HttpPoller):
         self._work_at = math.inf
         self._quiet_until = 0.0
         # The server's calendar judges windows and dates; how far ours is off is heard from it.
-        self._skew = datetime.timedelta()
-        self._done_wrong: frozenset[Misbehaviour] = frozenset()
+        self._skew = NO_SKEW
+        self._done_wrong = NOTHING_WRONG
 
     def check_in_now(self) -> None:
         """A user asks."""
@@ -133,6 +131,8 @@ class CheckInClient(HttpPoller):
         return max(0.0, min(self._check_in_at, self._work_at) - clock.now())
 
     def engine_event(self, event: EngineEvent) -> None:
+        if event.outcome not in (None, Outcome.SUCCESS, Outcome.CANCELLED):
+            self.wake()  # a slot store may fail at any time
         outcome = "" if event.outcome is None else f" ({event.outcome.name.lower()})"
         detail = f": {event.detail}" if event.detail else ""
         self._note(f"update {event.old.name} -> {event.new.name}: {event.cause}{outcome}{detail}")
@@ -240,6 +240,12 @@ class CheckInClient(HttpPoller):
         except DownloadFailed as failed:
             return failed.outcome
         return None
+
+    @property
+    def _headers(self) -> tuple[tuple[str, str], ...]:
+        """Made anew for each request: an idle device keeps no second copy of its token."""
+        token = self.settings.credential(self.device).token
+        return (("Authorization", f"Bearer {token}"),) if token else ()
 
     def _headers_for(self, url: str) -> tuple[tuple[str, str], ...]:
         """The token goes to the server that it belongs to, and to no other."""
@@ -458,6 +464,17 @@ def _interval(text: str | None) -> float | None:
     if not 0 < seconds < math.inf:
         raise UnusableSettings(f"http: interval is a number of seconds above 0, not {text!r}")
     return seconds
+
+
+@functools.cache
+def _persona(client_type: str | None, make: str | None, model: str | None) -> Persona:
+    """One for all devices of a group."""
+    usual = Persona()
+    return Persona(
+        _word("clientType", usual.client_type if client_type is None else client_type),
+        _word("make", usual.make if make is None else make),
+        _word("model", usual.model if model is None else model),
+    )
 
 
 def _word(name: str, text: str) -> str:

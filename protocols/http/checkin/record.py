@@ -40,6 +40,10 @@ class CampaignRecord:
     """The server said stop, and this device misbehaves: it goes on."""
 
 
+NO_CAMPAIGN = CampaignRecord()
+"""Shared by the many devices that were never in one."""
+
+
 def encode(record: CampaignRecord) -> bytes:
     pending = record.pending
     told = None
@@ -70,11 +74,11 @@ def load(nvm: Nvm) -> CampaignRecord:
     """The record as it was saved last; a damaged one (never a torn one) counts as none."""
     stored = nvm.get(_NAMESPACE, _NAME)
     if stored is None:
-        return CampaignRecord()
+        return NO_CAMPAIGN
     try:
         return decode(stored)
     except ValueError:
-        return CampaignRecord()
+        return NO_CAMPAIGN
 
 
 def save(nvm: Nvm, record: CampaignRecord) -> None:

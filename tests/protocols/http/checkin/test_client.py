@@ -204,6 +204,49 @@ async def test_a_month_s_campaign_in_seconds():
         assert len({round(at, 1) for at in begun}) > 10  # not all in one instant
 
 
+@virtual
+async def test_windows_that_were_changed_count():
+    async with world() as w:
+        w.backend.next_check_in = 1800
+        w.backend.order("dev-1", package(), download=((20, 21),))
+        device = w.device()
+        await w.sleep(2 * 3600)
+        w.backend.order("dev-1", package(), download=((4, 5),))
+        await w.until(lambda: version(device) == "2.0.0", DAY)
+        assert 4 <= hour(w, first(w, "downloading")) < 4.1
+
+
+@virtual
+async def test_an_order_that_is_over_is_not_taken():
+    async with world(utc=datetime.datetime(2030, 1, 9, 0, 30, tzinfo=datetime.UTC)) as w:
+        w.backend.next_check_in = 60
+        w.backend.order("dev-1", package(), days=(-3, -1))
+        device = w.device()
+        await w.sleep(3600)
+        assert len(w.backend.check_ins) > 30
+        assert not [event for event in w.events if event[0] == "campaign"]
+        assert device.engine.outcome is None
+
+
+@virtual
+async def test_a_server_that_never_gives_up_is_not_asked_without_a_pause():
+    async with world() as w:
+        w.backend.next_check_in = 600
+        w.backend.order("dev-1", package(), url="/gone")
+        w.device()
+        inner = w.backend._status
+
+        def status(device, campaign, body):
+            answer = inner(device, campaign, body)
+            w.backend.closed.clear()
+            w.backend.steps.clear()
+            return answer
+
+        w.backend._status = status
+        await w.sleep(6000)
+        assert 4 <= w.backend.states().count("failed bad-uri") <= 11
+
+
 # -- ends ---------------------------------------------------------------------------------------
 
 

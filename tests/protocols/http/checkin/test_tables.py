@@ -6,7 +6,9 @@ import itertools
 
 import pytest
 
+from agent.misbehaviour import Misbehaviour
 from agent.update import Outcome, State
+from protocols.http.checkin.misbehaviour import AUDITED, RIGHT_ANSWERS, another_name
 from protocols.http.checkin.tables import (
     REPORTS,
     TRANSITIONS,
@@ -89,3 +91,21 @@ def test_every_transition(stage, cause):
         assert new is Stage.ENDED
     else:
         assert new is None
+
+
+def test_every_misbehaviour_has_its_expectation():
+    known = set(RIGHT_ANSWERS) | AUDITED | {Misbehaviour.HERD}
+    assert known == set(Misbehaviour)
+    assert not set(RIGHT_ANSWERS) & AUDITED
+
+
+@pytest.mark.parametrize(
+    ("name", "other"),
+    [
+        ("urn:imei:350000000000001", "urn:imei:350000000000002"),
+        ("meter-9", "meter-0"),
+        ("x", "x-2"),
+    ],
+)
+def test_a_clone_takes_a_neighbour_s_name(name, other):
+    assert another_name(name) == other

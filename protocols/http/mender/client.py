@@ -16,17 +16,22 @@ drops what it has and says nothing more.
 
 from __future__ import annotations
 
+import contextlib
 import datetime
 from typing import Any
 from urllib.parse import urlencode
 
 from agent.device import Device
+from agent.errors import UnusableSettings
 from agent.misbehaviour import Misbehaviour
 from agent.outcome import Outcome
 from agent.protocol import ClientSettings, protocol_clients
 from agent.runtime.http import HttpFailed, HttpResponse
 from agent.update import State
+from firmware_images.errors import BadKey
+from firmware_images.keys import TrustedKeys
 from firmware_images.mender import MenderUnpacker
+from firmware_images.signatures import check_package_key
 from protocols.http.download import Download, Resource
 from protocols.http.mender.deployment import (
     Deployment,
@@ -77,7 +82,7 @@ class MenderClient(HttpPoller):
     OPTIONS = OPTIONS
     MISBEHAVIOURS = frozenset(RIGHT_ANSWERS) | AUDITED
 
-    __slots__ = ("_inventory", "_judged", "_key", "_options", "_token")
+    __slots__ = ("_inventory", "_judged", "_key", "_options", "_signers", "_token")
 
     def __init__(self, device: Device, settings: ClientSettings) -> None:
         super().__init__(device, settings)
@@ -86,6 +91,7 @@ class MenderClient(HttpPoller):
         # A clone knows whom it plays, and has not that device's key.
         kept, name = (b"", f"clone of {device.name}") if self._clone else (pem, device.name)
         self._key = device_key(kept, options.key, device.runtime.seed, name, device.nvm)
+        self._signers = _signers(device) if options.signed else None
         self._token = ""
         self._inventory: list[dict[str, str]] = []
         self._judged: set[Misbehaviour] = set()
@@ -136,7 +142,8 @@ class MenderClient(HttpPoller):
             return
         if deployment.artifact_name == self._artifact_name:
             self._forget()
-            await self._status(deployment.id, ALREADY_INSTALLED)
+            if Misbehaviour.NEVER_REPORT not in self.misbehave:
+                await self._status(deployment.id, ALREADY_INSTALLED)
             return
         if kept is None or kept.id != deployment.id:
             self._forget()
@@ -185,11 +192,10 @@ class MenderClient(HttpPoller):
 
     async def _download(self, deployment: Deployment) -> bool:
         options = self._options
-        keys = self.device.store.bootloader.trusted if options.signed else None
 
         def unpacker() -> MenderUnpacker:
             return MenderUnpacker(
-                keys, device_type=options.device_type, artifact_name=self._artifact_name
+                self._signers, device_type=options.device_type, artifact_name=self._artifact_name
             )
 
         return await Download(self, Resource(deployment.uri), unpacker=unpacker).run()
@@ -334,6 +340,18 @@ class MenderClient(HttpPoller):
         self.device.nvm.delete(_NAMESPACE, "deployment")
         if engine.state in (State.DOWNLOADING, State.DOWNLOADED):
             engine.cancel()
+
+
+def _signers(device: Device) -> TrustedKeys:
+    """Those of the keys that the device trusts which can sign an artifact."""
+    able = []
+    for key in device.store.bootloader.trusted.keys:
+        with contextlib.suppress(BadKey):
+            check_package_key(key)
+            able.append(key)
+    if not able:
+        raise UnusableSettings("signed=yes, and no key of the device can sign an artifact")
+    return TrustedKeys(tuple(able))
 
 
 def _rfc3339(instant: datetime.datetime) -> str:

@@ -43,10 +43,6 @@ class Gather:
     def complete(self) -> bool:
         return len(self._buffer) == self._wanted
 
-    @property
-    def empty(self) -> bool:
-        return not self._buffer
-
     def bytes(self) -> bytes:
         return bytes(self._buffer)
 

@@ -1,4 +1,4 @@
-"""Our .swu files against Debian's SWUpdate (`swupdate -c`: check everything, install nothing).
+"""Our .swu files against Debian's SWUpdate, which checks and installs them.
 
 Its log is the verdict, for its exit code is 1 now and then after a success: the processes it starts
 are ended in any order. In that race it may also clean up before it has checked (then "endupdate"
@@ -52,6 +52,10 @@ class SwUpdate:
         self.folder = folder
 
     def check(self, swu: bytes, signer: SigningKey, *options: str) -> Verdict:
+        """Check everything, install nothing."""
+        return self.install(swu, signer, "-c", *options)
+
+    def install(self, swu: bytes, signer: SigningKey, *options: str) -> Verdict:
         for _ in range(ATTEMPTS):
             log = self._run(swu, signer, *options)
             accepted = _ACCEPTED in log
@@ -65,7 +69,7 @@ class SwUpdate:
         package, certificate = folder / "a.swu", folder / "signer.pem"
         package.write_bytes(swu)
         certificate.write_bytes(self_signed(signer).public_bytes(Encoding.PEM))
-        command = ["swupdate", "-l", "5", "-c", "-i", str(package), "-k", str(certificate)]
+        command = ["swupdate", "-l", "5", "-i", str(package), "-k", str(certificate)]
         done = subprocess.run(
             [*command, *options],
             capture_output=True,
@@ -104,6 +108,21 @@ def test_swupdate_accepts_what_we_build(
     assert verdict.accepted, verdict.log
     for line in ("Verified OK", "Version 2.0.0", "Hardware compatibility verified"):
         assert line in verdict.log
+
+
+@pytest.mark.parametrize("option", ["path", "device"])
+def test_swupdate_installs_what_we_build(
+    swupdate: SwUpdate, ecdsa_key: SigningKey, tmp_path: Path, option: str
+) -> None:
+    """As a file, and onto a device, which a file long enough will do for."""
+    target = tmp_path / "slot.bin"
+    if option == "device":
+        target.write_bytes(bytes(100_000))
+    verdict = swupdate.install(
+        built(ecdsa_key, **{option: str(target)}), ecdsa_key, "-H", str(BOARD)
+    )
+    assert verdict.accepted, verdict.log
+    assert target.read_bytes()[: len(signed())] == signed()
 
 
 def test_a_software_set_is_found_with_and_without_its_name(

@@ -64,7 +64,9 @@ class DeviceApp:
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         if scope["type"] != "http":
             raise RuntimeError(f"the device wire is HTTP, not {scope['type']}")
-        self._waiting += 1
+        # A download may take hours and waits for nobody; only what is to be stored counts.
+        counts = scope["method"] == "POST"
+        self._waiting += counts
         try:
             if self._waiting > MAX_WAITING:
                 raise not_now(OVERLOAD_WAIT, "OVERLOAD", "too many requests")
@@ -77,7 +79,7 @@ class DeviceApp:
         except _Gone:
             pass
         finally:
-            self._waiting -= 1
+            self._waiting -= counts
 
     async def _route(self, scope: Scope, receive: Receive, send: Send) -> None:
         parts = scope["path"].split("/")

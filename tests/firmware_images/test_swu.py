@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import hashlib
+import pickle
 import random
 import tracemalloc
 from collections.abc import Callable, Sequence
@@ -32,6 +33,7 @@ from firmware_images.swu import (
     self_signed,
     verify_swu,
 )
+from firmware_images.swu.cms import sign_cms, verify_cms
 from firmware_images.swu.cpio import TRAILING_LIMIT, write_cpio
 
 DATA = Path(__file__).parent / "data"
@@ -260,8 +262,6 @@ def test_each_fault_is_refused_for_its_reason(swu: bytes, reason: Reason) -> Non
 
 
 def test_what_is_signed_must_give_a_digest(signer: SigningKey) -> None:
-    from firmware_images.swu.cms import sign_cms
-
     assert verify_swu(as_source(package(description=NO_DIGEST)), None).image.sha256 is None
     members = [
         ("sw-description", NO_DIGEST),
@@ -373,8 +373,6 @@ def test_every_byte_of_the_signature_counts_or_is_no_part_of_it(
     kind: KeyType, keyring: dict[KeyType, SigningKey]
 ) -> None:
     """The names and certificates in a CMS blob are not what is trusted; the rest is."""
-    from firmware_images.swu.cms import sign_cms, verify_cms
-
     key = keyring[kind]
     blob = sign_cms(b"content", key, self_signed(key))
     verify_cms(blob, b"content", key.public)
@@ -426,8 +424,6 @@ def test_hardware_that_is_none(text: str) -> None:
 
 
 def test_refusals_cross_process_borders() -> None:
-    import pickle
-
     refused = PackageRefused(Reason.WRONG_DEVICE, "not this one")
     back = pickle.loads(pickle.dumps(refused))
     assert type(back) is PackageRefused

@@ -82,8 +82,8 @@ class Bench:
         await self.call("POST", f"/softwaremodules/{module}/artifacts", files=files)
         body = part | {"modules": [{"id": module}]}
         ds = (await self.call("POST", "/distributionsets", json=[body]))[0]["id"]
-        body = [{"id": DEVICE, "type": "forced"}]
-        assigned = await self.call("POST", f"/distributionsets/{ds}/assignedTargets", json=body)
+        wanted = [{"id": DEVICE, "type": "forced"}]
+        assigned = await self.call("POST", f"/distributionsets/{ds}/assignedTargets", json=wanted)
         return self.stub.state.action(assigned["assignedActions"][0]["id"])
 
     @asynccontextmanager

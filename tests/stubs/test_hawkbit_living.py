@@ -66,7 +66,6 @@ class Server:
         self.client = httpx.AsyncClient(timeout=PATIENCE)
         self.auth = (user, password)
         self.names = Names()
-        self.address = ""
 
     def mine(self, exchange: Exchange) -> Exchange:
         request = suffixed(copy.deepcopy(exchange.request), self.suffix, self.user)
@@ -104,18 +103,14 @@ class Server:
 
     def _addressed(self, exchange: Exchange, response: httpx.Response) -> Exchange:
         """The address from which a living server sees us is its own affair."""
-        if "ipAddress" not in str(exchange.response):
+        seen = re.search(r'"ipAddress":"([^"]*)"', response.text)
+        if seen is None or not isinstance(exchange.response, dict):
             return exchange
-        address = re.search(r'"ipAddress":"([^"]*)"', response.text)
-        if address is not None:
-            changed = str.replace
-            text = copy.deepcopy(exchange.response)
-            for item in text.get("content", [text]):
-                if "ipAddress" in item:
-                    item["ipAddress"] = address[1]
-                    item["address"] = changed(item["address"], "127.0.0.1", address[1])
-            return replace(exchange, response=text)
-        return exchange
+        recorded = copy.deepcopy(exchange.response)
+        for item in recorded.get("content", [recorded]):
+            if "ipAddress" in item:
+                item |= {"ipAddress": seen[1], "address": f"http://{seen[1]}"}
+        return replace(exchange, response=recorded)
 
     async def management(self, method: str, path: str, **more: Any) -> httpx.Response:
         url = f"{self.url}/rest/v1/{path}"
@@ -165,15 +160,12 @@ async def server() -> AsyncIterator[Server]:
         playing = Server(stub.url, stub.user, stub.password)
         async with playing.client:
             yield playing
-        left = [
-            stub.state.targets,
-            *(
-                [s for s in kept.values() if not s.deleted]
-                for kept in (stub.state.rollouts, stub.state.sets, stub.state.modules)
-            ),
-        ]
-        assert not any(left), "something was left behind"
-        assert stub.state.config == {}
+        state = stub.state
+        left: list[object] = [*state.targets]
+        for kept in (state.rollouts, state.sets, state.modules):
+            left += [item for item in kept.values() if not item.deleted]
+        assert not left
+        assert state.config == {}
 
 
 async def test_the_recording_over_a_socket() -> None:

@@ -157,6 +157,7 @@ async def test_settings_are_checked(bench: Bench) -> None:
 
 async def test_duplicates_and_wrong_bodies(bench: Bench) -> None:
     await bench.rest("POST", "/targets", [{"controllerId": "d"}], 409)
+    body: Any
     for body in ({"controllerId": "x"}, [{}], [{"controllerId": 5}], [{"controllerId": ""}], [1]):
         await bench.rest("POST", "/targets", body, 400)
     await bench.rest("POST", "/softwaremodules", [{"name": "a", "version": "1", "type": "x"}], 404)

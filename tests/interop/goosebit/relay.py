@@ -1,4 +1,4 @@
-"""A TCP relay that reads along: which downloads were asked for, from where, and how much came."""
+"""A TCP relay that reads along: which downloads were asked for, and from where they were given."""
 
 from __future__ import annotations
 
@@ -10,6 +10,9 @@ from dataclasses import dataclass, field
 from urllib.parse import urlsplit
 
 DOWNLOAD = re.compile(rb"GET (\S+/download) HTTP/1\.1\r\n(.*?)\r\n\r\n", re.DOTALL)
+PARTIAL = re.compile(
+    rb"HTTP/1\.1 206 [^\r]*\r\n(?:[^\r]+\r\n)*?content-range: bytes (\d+)-\d+/(\d+)", re.IGNORECASE
+)
 RANGE = re.compile(rb"^range: bytes=(\d+)-", re.IGNORECASE | re.MULTILINE)
 
 
@@ -18,8 +21,8 @@ class Relay:
     url: str
     downloads: list[tuple[str, int]] = field(default_factory=list)
     """Path and first byte of every download that was asked for."""
-    received: int = 0
-    """Bytes that came from the server."""
+    parts: list[tuple[int, int]] = field(default_factory=list)
+    """First byte and size of the file, of every partial answer (206)."""
 
 
 @contextlib.asynccontextmanager
@@ -55,7 +58,8 @@ async def relay_to(url: str) -> AsyncIterator[Relay]:
 
     async def answered(inner: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
         while data := await inner.read(65536):
-            relay.received += len(data)
+            for found in PARTIAL.finditer(data):  # heads come in one piece: they fill no packet
+                relay.parts.append((int(found[1]), int(found[2])))
             writer.write(data)
             await writer.drain()
         writer.close()

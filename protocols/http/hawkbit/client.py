@@ -77,6 +77,7 @@ class HawkbitClient(HttpPoller):
         "_rush",
         "_token",
         "base",
+        "closed",
         "deployments",
         "ignored",
         "memory",
@@ -96,6 +97,9 @@ class HawkbitClient(HttpPoller):
         self.memory = Memory(device.nvm)
         self.reports = Reports(self)
         self.deployments = Deployments(self)
+        self.closed = ""
+        """The action whose end was reported since the last pause. A server that offers it again is
+        served like any other, but not without a pause."""
         self.ignored = ""
         """The action whose cancel this device ignores on purpose."""
         self._answered_cancel = ""
@@ -130,6 +134,7 @@ class HawkbitClient(HttpPoller):
             self._rush += 1
             return 0.0
         self._rush = 0
+        self.closed = ""
         return self.options.poll or float(polled.sleep)
 
     async def _look(self) -> Polled:
@@ -163,6 +168,8 @@ class HawkbitClient(HttpPoller):
         elif polled.confirmation is not None:
             changed = await self._confirm(polled.confirmation)
         elif polled.deployment is not None:
+            if polled.deployment.id == self.closed:
+                return False
             changed = await self.deployments.offered(polled.deployment)
         else:
             changed = await self.deployments.withdrawn()

@@ -139,6 +139,7 @@ class Deployments:
             return await self._keep(action)
         elif step is Step.INSTALL:
             await self._install(action)
+            return engine.report_pending  # the slot could not be marked
         elif step is Step.CLOSE and not engine.report_pending:
             if Misbehaviour.NEVER_REPORT in client.misbehave:
                 return False

@@ -25,13 +25,12 @@ def feedback_body(
     persona: Persona,
     action: str,
     utc: datetime.datetime | None = None,
-    progress: tuple[int, int] | None = None,
     bounded: bool = True,
 ) -> dict[str, Any]:
     """A feedback as JSON. Its details are cut to what hawkBit stores, if they are `bounded`."""
     result: dict[str, Any] = {"finished": report.finished.value}
-    if progress is not None:
-        result["progress"] = {"cnt": progress[0], "of": progress[1]}
+    if persona.progress:
+        result["progress"] = {"cnt": 0, "of": 0}
     status: dict[str, Any] = {"execution": report.execution.value, "result": result}
     if bounded:
         details = [text[:MAX_DETAIL] for text in details[:MAX_DETAILS]]

@@ -11,7 +11,7 @@ from dataclasses import dataclass
 from agent.registry import Registry
 from protocols.http.hawkbit.tables import CancelAnswer, Execution
 
-__all__ = ["FOTILLA", "RAUC_HAWKBIT_UPDATER", "Persona", "personas"]
+__all__ = ["FOTILLA", "RAUC_HAWKBIT_UPDATER", "SWUPDATE", "Persona", "personas"]
 
 
 @dataclass(frozen=True, slots=True)
@@ -24,6 +24,8 @@ class Persona:
     body_id: bool = False
     """Repeats the action's id in the body of a feedback, which hawkBit ignores (recorded: an id
     that differs from the path is accepted)."""
+    progress: bool = False
+    """Always has the member `progress`, which hawkBit takes and does not use."""
     executions: frozenset[Execution] = frozenset(Execution)
     """What it reports on deploymentBase; a final report is sent whatever stands here."""
     cancel: CancelAnswer = CancelAnswer.ACCEPT
@@ -33,15 +35,17 @@ class Persona:
 FOTILLA = Persona("fotilla")
 """Reports every step, once."""
 
-RAUC_HAWKBIT_UPDATER = Persona(
-    "rauc-hawkbit-updater",
-    body_id=True,
-    executions=frozenset({Execution.PROCEEDING, Execution.CLOSED}),
-)
+_TERSE = frozenset({Execution.PROCEEDING, Execution.CLOSED})
+
+RAUC_HAWKBIT_UPDATER = Persona("rauc-hawkbit-updater", body_id=True, executions=_TERSE)
 """The client of RAUC devices: everything short of the end is `proceeding`, the id is in the body,
 and no If-None-Match is sent (`feedback_progress` and `json_build_status` of its
 src/hawkbit-client.c)."""
 
+SWUPDATE = Persona("swupdate", body_id=True, progress=True, executions=_TERSE)
+"""SWUpdate's suricatta: likewise, and a progress of 0 of 0 unless a handler counts
+(`server_send_deployment_reply` and `handle_feedback` of its suricatta/server_hawkbit.c)."""
+
 personas: Registry[Persona] = Registry("hawkBit persona")
-for _persona in (FOTILLA, RAUC_HAWKBIT_UPDATER):
+for _persona in (FOTILLA, RAUC_HAWKBIT_UPDATER, SWUPDATE):
     personas.register(_persona.name)(_persona)

@@ -52,13 +52,7 @@ class Reports:
         self.foreign = ""
         """The action for which the wrong reports were made already."""
 
-    async def step(
-        self,
-        name: str,
-        report: Report,
-        detail: str,
-        progress: tuple[int, int] | None = None,
-    ) -> bool:
+    async def step(self, name: str, report: Report, detail: str) -> bool:
         """Report a step of the action, unless that was done before. False: the server answered that
         the action is gone."""
         client = self._client
@@ -66,7 +60,7 @@ class Reports:
         assert action is not None, "a step of no action"
         if name in action.sent or report.execution not in client.options.persona.executions:
             return True
-        status = await self._lossy(action.id, report, [detail], progress)
+        status = await self._lossy(action.id, report, [detail])
         if client.memory.action is not None:
             client.memory.sent(name)
         return status not in GONE
@@ -74,7 +68,7 @@ class Reports:
     async def mention(self, action: str, report: Report, detail: str) -> None:
         """Report a step of an action that the device has not taken up."""
         if report.execution in self._client.options.persona.executions:
-            await self._lossy(action, report, [detail], None)
+            await self._lossy(action, report, [detail])
 
     async def close(self) -> bool:
         """Report how the attempt ended, if it did. True: something was settled. Raises what a poll
@@ -96,6 +90,7 @@ class Reports:
             await self._end(action.id, self._bent(reports[-1]), engine.outcome)
         engine.reported()
         client.forget()
+        client.closed = action.id
         return True
 
     async def close_downloaded(self) -> bool:
@@ -186,20 +181,14 @@ class Reports:
             raise BadAnswer(f"{what} was answered {status}")
         return status
 
-    async def _lossy(
-        self,
-        action: str,
-        report: Report,
-        details: Sequence[str],
-        progress: tuple[int, int] | None,
-    ) -> int:
+    async def _lossy(self, action: str, report: Report, details: Sequence[str]) -> int:
         """The status of a report that may get lost: 0 when it did."""
         if Misbehaviour.NEVER_REPORT in self._client.misbehave:
             return 0
         try:
-            status = await self._post("deploymentBase", action, report, details, progress)
+            status = await self._post("deploymentBase", action, report, details)
             if Misbehaviour.DUPLICATE_REPORT in self._client.misbehave:
-                await self._post("deploymentBase", action, report, details, progress)
+                await self._post("deploymentBase", action, report, details)
         except (HttpFailed, Refused) as error:
             self._client.note(f"{report.execution.value} of action {action} is lost: {error}")
             return 0
@@ -226,7 +215,6 @@ class Reports:
         action: str,
         report: Report,
         details: Sequence[str],
-        progress: tuple[int, int] | None = None,
         *,
         bounded: bool = True,
     ) -> int:
@@ -237,7 +225,6 @@ class Reports:
             persona=client.options.persona,
             action=action,
             utc=client.device.runtime.clock.utc() if client.options.timestamp else None,
-            progress=progress,
             bounded=bounded,
         )
         url = f"{client.base}/{resource}/{action}/feedback"

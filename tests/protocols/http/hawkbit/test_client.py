@@ -20,7 +20,7 @@ from protocols.http.hawkbit import HawkbitClient
 from protocols.http.memory_transport import MemoryHttp
 from tests.agent.parts import image, new_image, old_image, trusted
 from tests.protocols.http.hawkbit.scenes import SLOW, downloading, third_image
-from tests.protocols.http.hawkbit.world import URL, Sim, World, virtual, world
+from tests.protocols.http.hawkbit.world import URL, Quick, Sim, World, virtual, world
 
 
 async def deploy(built: World, sim: Sim, package: bytes | None = None, **more: object) -> str:
@@ -443,6 +443,58 @@ async def test_a_server_that_takes_no_notice_is_not_hurried() -> None:
         await built.sleep(61)
         polls = [line for line in sim.requests("GET") if line.split()[2].endswith(sim.name)]
         assert len(polls) <= 40
+
+
+@virtual
+async def test_a_closed_action_that_is_offered_for_ever() -> None:
+    """Each try takes a pause: a server in trouble is not run down."""
+    async with world(poll=10.0) as built:
+        sim = await built.device("loop")
+        link = {"href": f"{URL}/DEFAULT/controller/v1/{sim.name}/deploymentBase/1?c=5"}
+        answer = {"config": {"polling": {"sleep": "00:00:30"}}, "_links": {"deploymentBase": link}}
+        built.bent.bend("GET", f"/controller/v1/{sim.name}/deploymentBase", without_artifacts)
+        built.bent.bend("POST", "/feedback", 200)
+        await deploy(built, sim)
+        poll = json.dumps(answer).encode()
+        built.bent.bend("GET", f"/controller/v1/{sim.name}", poll)
+        await built.sleep(100)
+        assert 8 <= len(sim.told) <= 11
+        assert {verdict for verdict, _, _ in sim.told} == {"failed"}
+
+
+class Slow(Quick):
+    """Long enough between the mark for test and the reset for a person to change their mind."""
+
+    reboot_delay = 8.0
+
+
+@virtual
+async def test_a_cancel_that_comes_too_late_is_rejected() -> None:
+    async with world(poll=1.0) as built:
+        sim = await built.device("late")
+        sim.device.timing = Slow()
+        action = await deploy(built, sim)
+        await built.until(lambda: sim.device.engine.state is State.INSTALLING)
+        await built.cancel(sim, action)
+        await built.until(lambda: bool(sim.requests(f"cancelAction/{action}/feedback")))
+        assert sim.device.engine.state is State.INSTALLING
+        assert await ends(built, sim, action) == "finished"
+        assert "cancel_rejected" in await built.history(sim, action)
+        assert sim.version == "2.0.0"
+
+
+@virtual
+@pytest.mark.parametrize("persona", ["rauc-hawkbit-updater", "swupdate"])
+async def test_terse_personas(persona: str) -> None:
+    """They say `proceeding` and `closed`, and nothing else."""
+    async with world(poll=1.0) as built:
+        sim = await built.device("terse", options={"persona": persona})
+        action = await deploy(built, sim)
+        assert await ends(built, sim, action) == "finished"
+        history = await built.history(sim, action)
+        steps = [one for one in history if one not in ("retrieved", "download")]
+        assert steps == ["running", "running", "running", "finished"]
+        assert "downloaded" not in history
 
 
 # -- lies and silence -----------------------------------------------------------------------------

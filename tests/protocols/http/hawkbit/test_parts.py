@@ -19,7 +19,7 @@ from protocols.http.hawkbit.feedback import MAX_DETAIL, MAX_DETAILS, feedback_bo
 from protocols.http.hawkbit.memory import ActionRecord, Memory, decode_action
 from protocols.http.hawkbit.misbehaviour import foreign_action, foreign_name
 from protocols.http.hawkbit.options import Confirm, PackageFormat, Soft, parse_options
-from protocols.http.hawkbit.persona import FOTILLA, RAUC_HAWKBIT_UPDATER, personas
+from protocols.http.hawkbit.persona import FOTILLA, RAUC_HAWKBIT_UPDATER, SWUPDATE, personas
 from protocols.http.hawkbit.resources import Artifact
 from protocols.http.hawkbit.tables import (
     DOWNLOADED,
@@ -132,14 +132,16 @@ def test_records_come_back(action: ActionRecord) -> None:
 
 
 def test_body() -> None:
-    body = feedback_body(DOWNLOADED, ["verified"], persona=FOTILLA, action="20", progress=(1, 5))
+    body = feedback_body(DOWNLOADED, ["verified"], persona=FOTILLA, action="20")
     assert body == {
         "status": {
             "execution": "downloaded",
-            "result": {"finished": "none", "progress": {"cnt": 1, "of": 5}},
+            "result": {"finished": "none"},
             "details": ["verified"],
         }
     }
+    body = feedback_body(DOWNLOADED, ["verified"], persona=SWUPDATE, action="20")
+    assert body["status"]["result"] == {"finished": "none", "progress": {"cnt": 0, "of": 0}}
     utc = datetime.datetime(2030, 1, 1, tzinfo=datetime.UTC)
     body = feedback_body(FAILED, [], persona=RAUC_HAWKBIT_UPDATER, action="20", utc=utc)
     assert body["id"] == "20"

@@ -6,9 +6,7 @@ The stub is ours; what is real here is MQTT: QoS 1, sessions, TLS, reconnects th
 from __future__ import annotations
 
 import asyncio
-import os
 from collections.abc import Iterator
-from pathlib import Path
 
 import pytest
 
@@ -20,9 +18,9 @@ from agent.runtime.runtime import Runtime
 from protocols.mqtt import transport_of
 from protocols.mqtt.aws import AwsClient
 from tests.agent.parts import SLOT, new_image, old_image, trusted
-from tests.interop.mosquitto import Mosquitto, mosquitto
 from tests.protocols.mqtt.aws_world import JOB, STREAM, ota
 from tests.stubs.aws_iot import AwsIotStub
+from tools.bench.mqtt_broker import Mosquitto, mosquitto
 
 DEVICES = 50
 
@@ -35,11 +33,7 @@ class Quick(DeviceTiming):
 
 @pytest.fixture(scope="module")
 def broker(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Mosquitto]:
-    folder: Path = tmp_path_factory.mktemp("mosquitto")
-    for parent in (folder, *folder.parents):
-        if parent.owner() == folder.owner() and os.access(parent, os.W_OK):
-            parent.chmod(parent.stat().st_mode | 0o011)  # mosquitto runs as a user of its own
-    with mosquitto(folder) as running:
+    with mosquitto(tmp_path_factory.mktemp("mosquitto")) as running:
         yield running
 
 

@@ -3,11 +3,9 @@
 from __future__ import annotations
 
 import asyncio
-import os
 import uuid
 from collections.abc import AsyncIterator, Iterator
 from dataclasses import replace
-from pathlib import Path
 
 import pytest
 
@@ -15,19 +13,15 @@ from agent.credentials import Credential
 from agent.runtime.clock import LoopClock
 from agent.runtime.mqtt import MqttCause, MqttSettings
 from protocols.mqtt import AiomqttTransport
-from tests.interop.mosquitto import Authority, Mosquitto, free_port, mosquitto
 from tests.protocols.mqtt.contract import SCENES, Heard, Scene, World
+from tools.bench.mqtt_broker import Authority, Mosquitto, free_port, mosquitto
 
 FLEET = 2000
 
 
 @pytest.fixture(scope="module")
 def broker(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Mosquitto]:
-    folder: Path = tmp_path_factory.mktemp("mosquitto")
-    for parent in (folder, *folder.parents):
-        if parent.owner() == folder.owner() and os.access(parent, os.W_OK):
-            parent.chmod(parent.stat().st_mode | 0o011)  # mosquitto runs as a user of its own
-    with mosquitto(folder) as running:
+    with mosquitto(tmp_path_factory.mktemp("mosquitto")) as running:
         yield running
 
 

@@ -15,7 +15,15 @@ import time
 from collections.abc import Callable, Sequence
 from pathlib import Path
 
-from tools.bench import download_memory, exchange_cpu, idle_memory, registration_loss
+from tools.bench import (
+    download_memory,
+    exchange_cpu,
+    http_memory,
+    http_poll,
+    idle_memory,
+    mqtt_memory,
+    registration_loss,
+)
 from tools.bench.errors import BenchError
 from tools.bench.figures import Figure, format_table, write_results
 from tools.bench.setting import Setting
@@ -29,6 +37,9 @@ GROUPS: tuple[tuple[tuple[str, ...], Measure], ...] = (
     (idle_memory.NAMES, idle_memory.measure),
     (registration_loss.NAMES, registration_loss.measure),
     (download_memory.NAMES, download_memory.measure),
+    (http_poll.NAMES, http_poll.measure),
+    (http_memory.NAMES, http_memory.measure),
+    (mqtt_memory.NAMES, mqtt_memory.measure),
 )
 ALL = tuple(name for names, _ in GROUPS for name in names)
 

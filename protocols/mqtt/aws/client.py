@@ -37,8 +37,9 @@ if TYPE_CHECKING:
 __all__ = ["AwsClient"]
 
 ANSWER_SECONDS = 10.0
-"""How long the service may take to answer before it is asked again (FreeRTOS:
-otaconfigSELF_TEST_RESPONSE_WAIT_MS and its request timer are of that order)."""
+"""How long the service may take to answer before it is asked again; doubled each time."""
+LONGEST_SECONDS = 300.0
+"""A broker without a job service behind it is asked so often, and no more."""
 _NAMESPACE = "aws"
 _HERD = ReconnectTuning(first=1.0, longest=1.0, floor=1.0)
 _READY, _ACTIVE = "ready", "active"
@@ -57,12 +58,13 @@ class AwsClient(MqttClient):
 
     __slots__ = (
         "_cloned",
+        "_deadline",
         "_fetch",
         "_held",
         "_job",
         "_mischief",
         "_session",
-        "_deadline",
+        "_unheard",
         "topics",
     )
 
@@ -86,6 +88,12 @@ class AwsClient(MqttClient):
         self._mischief = Mischief(device, self.topics, self.misbehave) if self.misbehave else None
         self._cloned = Misbehaviour.CLONED_IDENTITY in self.misbehave
         self._deadline: Timer | None = None
+        self._unheard = 0
+        """Requests in a row that were not answered in time."""
+
+    @property
+    def job_state(self) -> JobState:
+        return self._session.state
 
     # --- MqttClient
 
@@ -141,6 +149,7 @@ class AwsClient(MqttClient):
                 if self._fetch is not None:
                     self._fetch.message(answer, payload)
             elif self._mischief is None or not self._mischief.judge(answer, payload):
+                self._unheard = 0
                 self._session.message(answer, payload)
                 self._watch()
         except BadMessage as error:
@@ -370,9 +379,11 @@ class AwsClient(MqttClient):
         if self._session.waits and self.registered:
             if self._deadline is None:
                 self._deadline = Timer(self._unanswered)
-            runtime.arm(self._deadline, ANSWER_SECONDS)
+            wait = ANSWER_SECONDS * 2.0 ** min(self._unheard, 16)
+            runtime.arm(self._deadline, min(wait, LONGEST_SECONDS))
         elif self._deadline is not None:
             runtime.wheel.disarm(self._deadline)
 
     def _unanswered(self, now: float) -> None:
+        self._unheard += 1
         self.device.run(self._session.timeout)

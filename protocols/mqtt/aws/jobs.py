@@ -200,7 +200,6 @@ class JobSession:
         queue.append(report)
         self._next_report()
 
-
     def message(self, answer: Answer, payload: bytes) -> None:
         """Raises :class:`~protocols.mqtt.aws.messages.BadMessage`, with nothing changed."""
         message = decode(payload)

@@ -1,4 +1,4 @@
-"""A mosquitto of our own: plain on one port, mutual TLS on another, passwords when asked for."""
+"""A mosquitto of our own, for figures and for tests: plain on one port, mutual TLS on another."""
 
 from __future__ import annotations
 
@@ -19,6 +19,9 @@ from cryptography.hazmat.primitives.asymmetric import ec
 from cryptography.x509.oid import NameOID
 
 from agent.credentials import Credential
+from tools.bench.errors import BenchError
+
+__all__ = ["Authority", "Mosquitto", "free_port", "mosquitto"]
 
 START_SECONDS = 10.0
 
@@ -26,7 +29,8 @@ START_SECONDS = 10.0
 def program() -> str:
     """Debian puts it into /usr/sbin, which is not on every user's path."""
     found = shutil.which("mosquitto") or shutil.which("mosquitto", path="/usr/sbin:/usr/local/sbin")
-    assert found is not None, "mosquitto is not installed; tests/interop/setup.sh installs it"
+    if found is None:
+        raise BenchError("mosquitto is not installed (Debian: mosquitto)")
     return found
 
 
@@ -98,7 +102,8 @@ def free_port() -> int:
 
 @contextmanager
 def mosquitto(folder: Path) -> Iterator[Mosquitto]:
-    """A broker on 127.0.0.1: anybody on `port`, only holders of a certificate on `tls_port`."""
+    """A broker on 127.0.0.1: anybody on `port`, only holders of a certificate on `tls_port`.
+    Raises :class:`~tools.bench.errors.BenchError` when there is none to be had."""
     authority = Authority("fotilla test authority")
     server = authority.issue("127.0.0.1", addresses=("127.0.0.1",))
     files = {
@@ -108,14 +113,16 @@ def mosquitto(folder: Path) -> Iterator[Mosquitto]:
     }
     for name, content in files.items():
         (folder / name).write_bytes(content)
-        (folder / name).chmod(0o644)  # mosquitto gives its root rights up
-    folder.chmod(0o755)
     broker = Mosquitto(free_port(), free_port(), authority)
     config = folder / "mosquitto.conf"
+    # `user root`: started by root it would become a user who may not read this folder; for anybody
+    # else the line has no effect (mosquitto.conf(5)).
     config.write_text(
         f"""
         per_listener_settings false
         allow_anonymous true
+        user root
+        max_connections -1
         log_dest file {folder / "mosquitto.log"}
         listener {broker.port} 127.0.0.1
         listener {broker.tls_port} 127.0.0.1
@@ -144,6 +151,8 @@ def _wait(process: subprocess.Popen[bytes], broker: Mosquitto) -> None:
                 socket.create_connection(("127.0.0.1", port), 1.0).close()
                 break
             except OSError:
-                assert process.poll() is None, process.communicate()[1].decode()
-                assert time.monotonic() < deadline, "mosquitto did not open its ports"
+                if process.poll() is not None:
+                    raise BenchError(f"mosquitto: {process.communicate()[1].decode()}") from None
+                if time.monotonic() > deadline:
+                    raise BenchError("mosquitto did not open its ports") from None
                 time.sleep(0.05)

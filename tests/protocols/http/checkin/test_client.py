@@ -9,6 +9,7 @@ import pytest
 
 from agent.errors import UnusableSettings
 from agent.faults import FaultPlan
+from agent.flash import CutMode
 from agent.update import Outcome, State
 from tests.agent.parts import old_image
 from tests.protocols.http.checkin.world import (
@@ -96,6 +97,34 @@ def test_options_that_cannot_be(options):
                 w.device(options=options)
 
     run()
+
+
+@virtual
+async def test_a_power_cut_at_any_flash_operation_leaves_nothing_pending():
+    async with world() as w:
+        w.backend.order("dev-1", package())
+        device = w.device()
+        await w.until(lambda: len(w.told) == 1)
+        operations = device.flash.operations
+    for at in range(1, operations + 1):
+        async with world() as w:
+            w.backend.order("dev-1", package())
+            device = w.device(
+                faults=FaultPlan(cut_power_at=at, cut_mode=CutMode.AFTER, outage_seconds=1.0)
+            )
+            await w.until(
+                lambda w=w, device=device: (
+                    ("dev-1", "campaign-1") in w.backend.closed
+                    and not device.engine.report_pending
+                    and client_is_idle(device)
+                )
+            )
+            seqs = {body["seq"]: body for _, _, body, _ in w.backend.reports}
+            assert all(seqs[body["seq"]] == body for _, _, body, _ in w.backend.reports)
+
+
+def client_is_idle(device) -> bool:
+    return device.client is not None and client(device)._campaign.current is None
 
 
 # -- windows and dates --------------------------------------------------------------------------
@@ -532,6 +561,25 @@ async def test_a_cancel_that_comes_too_late_changes_nothing():
         await w.until(lambda: ("dev-1", "campaign-1") in w.backend.closed)
         assert version(device) == "2.0.0"
         assert w.backend.results["dev-1", "campaign-1"] == ("success", "")
+
+
+@virtual
+async def test_a_cancel_between_the_leave_and_its_lost_answer():
+    async with world() as w:
+        w.backend.next_check_in = 1
+        w.backend.order("dev-1", package())
+
+        def lose(what, body):
+            if body.get("state") == "installing" and not w.backend.cancelled:
+                w.backend.cancelled.add("campaign-1")  # and this device may be installing
+                return True
+            return False
+
+        w.backend.lose = lose
+        device = w.device()
+        await w.until(lambda: version(device) == "2.0.0")
+        asked = [(body["seq"], status) for _, _, body, status in w.backend.reports]
+        assert asked[2:4] == [(3, 204), (3, 204)]
 
 
 @virtual

@@ -1,4 +1,4 @@
-"""What was not recorded but is promised by the wire reference: security, quotas, ranges, time."""
+"""What was not recorded, after hawkBit's documentation and source: security, quotas, ranges, time."""
 
 from __future__ import annotations
 
@@ -96,6 +96,15 @@ async def test_a_full_history_refuses_intermediate_feedback_only(bench: Bench) -
     assert await bench.feedback(action, "closed", "success") == 410
     target = await bench.rest("GET", "/targets/d")
     assert target["updateStatus"] == "in_sync"
+
+
+async def test_a_full_history_refuses_downloads_when_told_to(bench: Bench) -> None:
+    path = await artifact(bench)
+    bench.stub.state.settings.max_status_entries = 1
+    assert (await bench.get(path)).status_code == 200
+    bench.stub.state.settings.quota_refuses_downloads = True
+    assert (await bench.get(path)).status_code == 429
+    assert (await bench.get(path, range="bytes=0-")).status_code == 206
 
 
 async def test_too_many_details_are_refused(bench: Bench) -> None:

@@ -182,7 +182,10 @@ class Deployments:
             self.note(action, action.status, ["manual cancelation requested"])
 
     def retrieved(self, action: Action, message: str) -> None:
-        """Noted once in a row; the action itself follows unless it is being cancelled."""
+        """Noted once in a row; the action itself follows unless it is being cancelled.
+
+        A closed action that is fetched again follows too, by hawkBit's source (not recorded).
+        """
         if action.history and action.history[-1].status is ActionStatus.RETRIEVED:
             return
         self.note(action, ActionStatus.RETRIEVED, [SERVER + message])
@@ -191,7 +194,7 @@ class Deployments:
 
     def downloads(self, action: Action, path: str) -> None:
         messages = [f"{SERVER}Target downloads {path}"]
-        self._check_quota(action, messages, intermediate=True)
+        self._check_quota(action, messages, self.state.settings.quota_refuses_downloads)
         self.note(action, ActionStatus.DOWNLOAD, messages)
 
     # Feedback

@@ -52,6 +52,9 @@ class Settings:
     max_polling_time: int = 86_399
     max_status_entries: int = 1000
     """History entries of one action before intermediate feedback is answered 429."""
+    quota_refuses_downloads: bool = False
+    """A download without Range writes an entry too; by its source hawkBit refuses it as well when
+    the history is full, but no 429 was recorded."""
     max_messages: int = 50
     max_attributes: int = 100
     rollout_period: float = 0.5

@@ -14,7 +14,9 @@ MAX_HEAD = 8 << 10
 """Bytes of the header of one field."""
 
 # RFC 2046 section 5.1.1, as a token or quoted.
-_BOUNDARY = re.compile(r';\s*boundary=(?:"([^"]{1,70})"|([^\s;",]{1,70}))', re.IGNORECASE)
+_BOUNDARY = re.compile(
+    r';\s*boundary=(?:"([^"]{1,70})"|([^\s;",]{1,70})(?=[\s;,]|$))', re.IGNORECASE
+)
 _PARAMETER = re.compile(r';\s*(name|filename)=(?:"((?:[^"\\]|\\.)*)"|([^\s;"]+))', re.IGNORECASE)
 
 

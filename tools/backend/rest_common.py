@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable
+from collections.abc import Awaitable, Callable, Iterable
 from itertools import islice
 from typing import TYPE_CHECKING, Any, TypeVar
 
@@ -26,10 +26,12 @@ NEVER_FIRST = ("", "0")
 """What a caller sends as the last seen id to get the first page."""
 
 
-def account_named(sessions: Sessions) -> Callable[..., Account]:
+def account_named(sessions: Sessions) -> Callable[..., Awaitable[Account]]:
     """The dependency that turns the path's `acc` into the caller's account."""
 
-    def find(acc: str, request: Request) -> Account:
+    # A coroutine: FastAPI runs plain functions in a thread, which costs more than this does and
+    # cannot be in virtual time.
+    async def find(acc: str, request: Request) -> Account:
         caller = sessions.caller(request)
         if acc != caller.name:
             if not ACCOUNT_NAME.fullmatch(acc):

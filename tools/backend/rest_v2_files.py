@@ -1,6 +1,6 @@
 """API v2: configuration files."""
 
-from collections.abc import Callable
+from collections.abc import Awaitable, Callable
 from itertools import islice
 from typing import TYPE_CHECKING, Annotated, Any
 
@@ -80,7 +80,7 @@ def _answer(file: ConfigFile, platform: str) -> dict[str, Any]:
 def add_routes(
     routes: APIRouter,
     backend: "Backend",
-    account_named: Callable[..., Account],
+    account_named: Callable[..., Awaitable[Account]],
     platform: str,
 ) -> None:
     """The routes of `/files`."""

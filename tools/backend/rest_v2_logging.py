@@ -1,6 +1,6 @@
 """API v2: verbose logging of devices, their logs, and the history of their check-ins."""
 
-from collections.abc import Callable, Iterable
+from collections.abc import Awaitable, Callable, Iterable
 from typing import TYPE_CHECKING, Annotated
 
 from fastapi import APIRouter, Depends, Request
@@ -17,7 +17,7 @@ if TYPE_CHECKING:
 
 
 def add_routes(
-    routes: APIRouter, backend: "Backend", account_named: Callable[..., Account]
+    routes: APIRouter, backend: "Backend", account_named: Callable[..., Awaitable[Account]]
 ) -> None:
     """The routes of `/logging`."""
     Caller = Annotated[Account, Depends(account_named)]

@@ -31,6 +31,7 @@ import paho.mqtt.client as paho
 from paho.mqtt.properties import Properties
 from paho.mqtt.reasoncodes import ReasonCode
 
+from agent.errors import LocalMisuse
 from agent.runtime.mqtt import MqttCause, MqttListener, MqttSettings, MqttTransport
 from protocols.http.tls import BadCredential, SslContexts
 from protocols.mqtt.topics import check_filter, check_topic
@@ -66,9 +67,14 @@ REFUSED = 0x80  # MQTT 3.1.1 section 3.9.3
 
 
 def transport_of(runtime: Runtime) -> MqttTransport:
-    """The runtime's MQTT transport; the first to ask makes one for real brokers."""
+    """The runtime's MQTT transport; the first to ask makes one for real brokers.
+
+    Raises :class:`~agent.errors.LocalMisuse` in virtual time, where nothing real can be reached: put
+    a :class:`~protocols.mqtt.broker.MemoryBroker` into ``runtime.mqtt`` first."""
     transport = runtime.mqtt
     if transport is None:
+        if runtime.clock.virtual:
+            raise LocalMisuse("no real broker in virtual time: runtime.mqtt needs a MemoryBroker")
         transport = runtime.mqtt = AiomqttTransport()
     return transport
 

@@ -10,11 +10,15 @@ from typing import Any
 
 from agent import device, update
 from protocols.lwm2m import registration
+from protocols.mqtt import reconnect
+from protocols.mqtt.aws import jobs
 
 MACHINES: tuple[tuple[str, str, Mapping[Any, Mapping[Any, Any]]], ...] = (
     ("Update engine", "agent/update.py", update.TRANSITIONS),
     ("Device", "agent/device.py", device.TRANSITIONS),
     ("LwM2M registration", "protocols/lwm2m/registration.py", registration.TRANSITIONS),
+    ("MQTT connection", "protocols/mqtt/reconnect.py", reconnect.TRANSITIONS),
+    ("AWS IoT job session", "protocols/mqtt/aws/jobs.py", jobs.TRANSITIONS),
 )
 
 

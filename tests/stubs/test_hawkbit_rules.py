@@ -1,4 +1,4 @@
-"""What was not recorded, after hawkBit's documentation and source: security, quotas, ranges, time."""
+"""Beyond the recording, by hawkBit's documentation and source: security, quotas, ranges, time."""
 
 from __future__ import annotations
 

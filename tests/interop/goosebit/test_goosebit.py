@@ -9,19 +9,20 @@ from __future__ import annotations
 import asyncio
 import secrets
 from collections import Counter
-from collections.abc import AsyncIterator, Mapping
+from collections.abc import AsyncIterator, Sequence
 from dataclasses import replace
 
 import httpx
 import pytest
 
+from agent.credentials import Credential
 from agent.misbehaviour import Misbehaviour
 from firmware_images.swu import Hardware, build_swu
 from tests.interop.goosebit.relay import relay_to
 from tests.interop.goosebit.server import PASSWORD, USER, Goosebit
 from tests.interop.images import FACTORY, FACTORY_COUNTER, KEY, SLOT_SIZE, VERSION, WRONG, signed
-from tools.drivers.base import Campaign, DriverSettings, Package, Secrets, Tally
-from tools.drivers.campaign import Driven, drive
+from tools.drivers.base import Campaign, DriverBelief, DriverSettings, Package, Secrets, Tally
+from tools.drivers.campaign import Driven, DriveTuning, drive
 from tools.drivers.errors import DriverError, RequestRefused, WrongCredentials
 from tools.drivers.goosebit import GoosebitDriver
 from tools.fleet.audit import AuditResult, Kind
@@ -62,12 +63,24 @@ def spec_for(url: str, devices: int, **fields: object) -> FleetSpec:
 
 
 async def driven(
-    url: str, spec: FleetSpec, options: Mapping[str, str] | None = None
+    url: str,
+    spec: FleetSpec,
+    *,
+    grace: float = 30.0,
+    kind: type[GoosebitDriver] = GoosebitDriver,
 ) -> tuple[Driven, RunResult]:
+    """One run to its end; `grace` is how long the server may lag behind the devices."""
     suffix = secrets.token_hex(4)
-    driver = GoosebitDriver(DriverSettings(url, IDENTITY, suffix, options or {}))
+    driver = kind(DriverSettings(url, IDENTITY, suffix))
     said: list[str] = []
-    run = await drive(driver, spec, suffix=suffix, stop=asyncio.Event(), say=said.append)
+    run = await drive(
+        driver,
+        spec,
+        suffix=suffix,
+        stop=asyncio.Event(),
+        say=said.append,
+        tuning=DriveTuning(grace=grace),
+    )
     assert run.snapshot is not None, said
     assert run.beliefs is not None, said
     assert run.left == ()
@@ -166,15 +179,43 @@ async def test_a_second_success_is_counted_twice(goosebit: Goosebit) -> None:
     assert run.findings == ("the server counts 2 updated devices and lists 1",)
 
 
-async def test_a_failure_for_a_foreign_action_is_believed(goosebit: Goosebit) -> None:
-    """A fault of gooseBit 0.2.12: what a device says of another action is taken for this one.
+class Meddling(GoosebitDriver):
+    """Before anybody asks what the server believes, every device reports the failure of an action
+    that is not its own."""
 
-    Devices report success, and then failure of a package that does not exist."""
+    async def provision(self, devices: Sequence[str]) -> dict[str, Credential]:
+        self.credentials = await super().provision(devices)
+        return self.credentials
+
+    async def belief(self, campaign: Campaign) -> dict[str, DriverBelief]:
+        for name in campaign.devices:
+            device = Device(self, name, self.credentials[name].token)
+            await device.report("4711", "closed", "failure")
+        return await super().belief(campaign)
+
+
+async def test_a_failure_for_a_foreign_action_is_believed(goosebit: Goosebit) -> None:
+    """A fault of gooseBit 0.2.12: what a device says of another action is taken for this one."""
     foreign = ((Misbehaviour.FOREIGN_REPORT, 1.0),)
-    _, result = await driven(goosebit.url, spec_for(goosebit.url, 3, misbehave=foreign))
-    verdicts = result.misbehaviours[("hawkbit", Misbehaviour.FOREIGN_REPORT.value)]
-    assert verdicts.broken == 3
-    assert verdicts.kept == 0
+    spec = spec_for(goosebit.url, 3, misbehave=foreign)
+    run, result = await driven(goosebit.url, spec, kind=Meddling)
+    verdict = result.misbehaviours[("hawkbit", Misbehaviour.FOREIGN_REPORT.value)]
+    assert (verdict.kept, verdict.broken) == (0, 3)
+    assert result.counts.updated == 3
+    assert FoundIn(result.audit) == {Kind.FALSE_FAILURE.value: 3}
+    assert run.beliefs is not None
+    assert {belief.detail for belief in run.beliefs.values()} == {"Error"}
+
+
+async def test_a_step_that_comes_late_opens_what_was_closed(goosebit: Goosebit) -> None:
+    """A fault of gooseBit 0.2.12: `proceeding` after closed/success sets a device to Running, and
+    nothing ever ends that."""
+    late = ((Misbehaviour.LATE_REPORT, 1.0),)
+    spec = spec_for(goosebit.url, 3, misbehave=late)
+    _, result = await driven(goosebit.url, spec, grace=5.0)
+    verdict = result.misbehaviours[("hawkbit", Misbehaviour.LATE_REPORT.value)]
+    assert (verdict.kept, verdict.broken) == (0, 3)
+    assert FoundIn(result.audit) == {Kind.STUCK.value: 3}
 
 
 # --- the driver alone

@@ -30,6 +30,7 @@ class Origin:
     port: int
 
 
+@lru_cache(maxsize=256)  # one entry per server, not per device
 def parse_server(uri: str) -> Origin:
     """The origin that `uri` names. Raises BadServer; a password in it is not repeated."""
     try:

@@ -69,8 +69,8 @@ REFUSED = 0x80  # MQTT 3.1.1 section 3.9.3
 def transport_of(runtime: Runtime) -> MqttTransport:
     """The runtime's MQTT transport; the first to ask makes one for real brokers.
 
-    Raises :class:`~agent.errors.LocalMisuse` in virtual time, where nothing real can be reached: put
-    a :class:`~protocols.mqtt.broker.MemoryBroker` into ``runtime.mqtt`` first."""
+    Raises :class:`~agent.errors.LocalMisuse` in virtual time, where nothing real can be reached:
+    put a :class:`~protocols.mqtt.broker.MemoryBroker` into ``runtime.mqtt`` first."""
     transport = runtime.mqtt
     if transport is None:
         if runtime.clock.virtual:

@@ -3,9 +3,13 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
+import ssl
+import tempfile
 import uuid
 from collections.abc import AsyncIterator, Iterator
 from dataclasses import replace
+from pathlib import Path
 
 import pytest
 
@@ -163,3 +167,95 @@ async def test_a_fleet_in_one_process(broker: Mosquitto, transport: AiomqttTrans
         assert heard.over is None
     await transport.close()
     assert all(heard.over is MqttCause.CLOSED for heard in devices)
+
+
+class Puppet:
+    """A server that says what it is told to and notes what it hears."""
+
+    def __init__(self, *answers: bytes) -> None:
+        self.answers = list(answers)
+        self.heard: list[bytes] = []
+        self.closed = asyncio.Event()
+
+    async def __call__(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        with contextlib.suppress(ConnectionError):  # who has had enough resets the connection
+            while data := await reader.read(4096):
+                self.heard.append(data)
+                if self.answers:
+                    writer.write(self.answers.pop(0))
+                    await writer.drain()
+        writer.close()
+        self.closed.set()
+
+
+CONNACK = b"\x20\x02\x00\x00"
+PINGREQ, PINGRESP = b"\xc0\x00", b"\xd0\x00"
+
+
+async def play(puppet: Puppet, transport: AiomqttTransport, heard: Heard, keepalive: int) -> None:
+    server = await asyncio.start_server(puppet, "127.0.0.1", 0)
+    port = server.sockets[0].getsockname()[1]
+    transport.open(MqttSettings("127.0.0.1", port, "x", keepalive=keepalive), heard)
+    async with asyncio.timeout(20):
+        while heard.over is None:
+            await asyncio.sleep(0.01)
+        await puppet.closed.wait()
+    server.close()
+    await server.wait_closed()
+
+
+async def test_the_keep_alive_finds_a_broker_that_went_silent(transport: AiomqttTransport) -> None:
+    heard = Heard()
+    puppet = Puppet(CONNACK, PINGRESP)
+    await play(puppet, transport, heard, keepalive=1)
+    assert heard.present is False
+    assert heard.over is MqttCause.LOST
+    # The first was answered, the second was not.
+    assert puppet.heard[1:] == [PINGREQ, PINGREQ]
+
+
+@pytest.mark.parametrize(
+    "nonsense",
+    [
+        b"\x30\xff\xff\xff\x7f" + bytes(2000),  # a message of 256 MiB
+        b"\x30\xff\xff\xff\xff\xff\x01",  # a length of five bytes
+        b"\x30\x04\x00\x09ab",  # a topic longer than its packet
+        b"\x30\x03\x00\x01\xff",  # a topic that is not UTF-8
+        b"\x00\x00",  # no packet type
+    ],
+    ids=["huge", "length", "topic", "utf-8", "type"],
+)
+async def test_a_broker_that_breaks_the_protocol(
+    nonsense: bytes, transport: AiomqttTransport
+) -> None:
+    heard = Heard()
+    await play(Puppet(CONNACK + nonsense), transport, heard, keepalive=60)
+    assert heard.present is False
+    assert heard.over is MqttCause.LOST
+    assert heard.messages == []
+
+
+async def test_certificates_that_have_run_out(transport: AiomqttTransport) -> None:
+    authority = Authority("test")
+    credential = authority.issue("127.0.0.1", addresses=("127.0.0.1",), expired=True)
+    with tempfile.TemporaryDirectory() as folder:
+        chain = Path(folder, "chain.pem")
+        chain.write_bytes(credential.certificate + credential.private_key)
+        context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
+        context.load_cert_chain(chain)
+    server = await asyncio.start_server(Puppet(CONNACK), "127.0.0.1", 0, ssl=context)
+    port = server.sockets[0].getsockname()[1]
+    trusted = Credential(authorities=authority.pem)
+    settings = MqttSettings("127.0.0.1", port, "x", tls=True, credential=trusted)
+    heard = await refused(transport, settings)
+    assert heard.over is MqttCause.UNREACHABLE
+    assert "expired" in heard.detail
+    # Unless a person said that it need not be looked at.
+    careless = Heard()
+    connection = transport.open(replace(settings, verify=False), careless)
+    async with asyncio.timeout(10):
+        while careless.present is None:
+            await asyncio.sleep(0.01)
+    connection.abort()
+    server.close()
+    await server.wait_closed()

@@ -46,11 +46,13 @@ class Authority:
     def pem(self) -> bytes:
         return self.certificate.public_bytes(serialization.Encoding.PEM)
 
-    def issue(self, name: str, *, addresses: tuple[str, ...] = ()) -> Credential:
+    def issue(
+        self, name: str, *, addresses: tuple[str, ...] = (), expired: bool = False
+    ) -> Credential:
         """A certificate for `name`, with its key and this authority as the one to trust."""
         key = ec.generate_private_key(ec.SECP256R1())
         subject = x509.Name([x509.NameAttribute(NameOID.COMMON_NAME, name)])
-        certificate = self._sign(subject, key, addresses=addresses)
+        certificate = self._sign(subject, key, addresses=addresses, expired=expired)
         return Credential(
             certificate=certificate.public_bytes(serialization.Encoding.PEM),
             private_key=key.private_bytes(
@@ -68,8 +70,10 @@ class Authority:
         *,
         ca: bool = False,
         addresses: tuple[str, ...] = (),
+        expired: bool = False,
     ) -> x509.Certificate:
         now = datetime.datetime.now(datetime.UTC)
+        end = now + datetime.timedelta(minutes=-1 if expired else 24 * 60)
         builder = (
             x509.CertificateBuilder()
             .subject_name(subject)
@@ -77,7 +81,7 @@ class Authority:
             .public_key(key.public_key())
             .serial_number(x509.random_serial_number())
             .not_valid_before(now - datetime.timedelta(hours=1))
-            .not_valid_after(now + datetime.timedelta(days=1))
+            .not_valid_after(end)
             .add_extension(x509.BasicConstraints(ca=ca, path_length=None), critical=True)
         )
         if addresses:

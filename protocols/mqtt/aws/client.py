@@ -287,6 +287,10 @@ class AwsClient(MqttClient):
     def _begin(self, execution: Execution) -> None:
         """A job that this device has not begun."""
         device = self.device
+        if device.engine.outcome is not None:
+            # How the job before this one ended: after a power cut right behind the next line it
+            # would be taken for the end of this one.
+            device.engine.cancel()
         device.nvm.set(_NAMESPACE, "job", execution.job_id.encode())
         self._job = execution.job_id
         version = self._session.version

@@ -317,6 +317,30 @@ def test_power_cuts_anywhere_end_in_a_truthful_report() -> None:
             assert world.stub.violations == [], (operation, mode)
 
 
+def test_power_cuts_in_the_second_job_do_not_borrow_the_first_ones_end() -> None:
+    newer = image(3, 11_000, 3)
+    cut = set()
+    for operation in range(85, 200, 2):
+
+        async def scene(world: World, at: int = operation) -> None:
+            faults = FaultPlan(cut_power_at=at, cut_mode=CutMode.AFTER)
+            device = world.device(block="1024", window="4", faults=faults)
+            world.offer(new_image())
+            await world.until(lambda: world.job().status not in ("QUEUED", "IN_PROGRESS"))
+            boots = device.boots
+            world.offer(newer, job="second")
+            await world.until(lambda: world.job("second").status not in ("QUEUED", "IN_PROGRESS"))
+            await world.runtime.clock.sleep(20.0)
+            assert device.running is not None
+            succeeded = world.job("second").status == "SUCCEEDED"
+            assert succeeded == (str(device.running.version) == "3.0.0"), (at, world.job().history)
+            if device.boots > boots + 1:
+                cut.add(at)
+
+        assert play(scene).stub.violations == [], operation
+    assert len(cut) > 30
+
+
 def test_the_job_is_cancelled_while_the_new_image_is_on_trial() -> None:
     async def scene(world: World) -> None:
         device = world.device()

@@ -205,6 +205,15 @@ async def test_settings_are_changed_for_the_run_and_put_back(server: Server, suf
         assert (after[key]["value"], after[key]["global"]) == (setting["value"], setting["global"])
 
 
+async def test_settings_may_be_left_alone(server: Server, suffix: str) -> None:
+    before = (await server.ask("system/configs/pollingTime")).json()
+    driver = server.driver(suffix, polling="")
+    await driver.provision([f"as-is-{suffix}"])
+    assert (await server.ask("system/configs/pollingTime")).json()["value"] == before["value"]
+    await driver.cleanup()
+    await driver.close()
+
+
 async def test_a_gateway_token_speaks_for_all(server: Server, suffix: str) -> None:
     driver = server.driver(suffix, credentials="gateway")
     names = [f"gw-{index}-{suffix}" for index in range(2)]

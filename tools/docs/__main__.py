@@ -9,6 +9,8 @@ from pathlib import Path
 from typing import Any
 
 from agent import device, update
+from protocols.http import poller
+from protocols.http.checkin import tables as checkin
 from protocols.lwm2m import registration
 from protocols.mqtt import reconnect
 from protocols.mqtt.aws import jobs
@@ -17,6 +19,12 @@ MACHINES: tuple[tuple[str, str, Mapping[Any, Mapping[Any, Any]]], ...] = (
     ("Update engine", "agent/update.py", update.TRANSITIONS),
     ("Device", "agent/device.py", device.TRANSITIONS),
     ("LwM2M registration", "protocols/lwm2m/registration.py", registration.TRANSITIONS),
+    ("Check-in over HTTP", "protocols/http/poller.py", poller.TRANSITIONS),
+    (
+        "Campaign on an HTTP device",
+        "protocols/http/checkin/tables.py",
+        checkin.TRANSITIONS,
+    ),
     ("MQTT connection", "protocols/mqtt/reconnect.py", reconnect.TRANSITIONS),
     ("AWS IoT job session", "protocols/mqtt/aws/jobs.py", jobs.TRANSITIONS),
 )

@@ -14,11 +14,14 @@ import traceback
 from collections.abc import AsyncIterator, Iterator
 from contextlib import asynccontextmanager
 from dataclasses import dataclass
+from pathlib import Path
 from uuid import uuid4
 
 import pytest
 
 from agent import Runtime
+from agent.credentials import Credential
+from agent.misbehaviour import Misbehaviour
 from agent.runtime.http import HttpIdentity
 from protocols.http.transport import transport_of
 from tests.protocols.http.hawkbit import scenes
@@ -29,7 +32,9 @@ from tests.protocols.http.hawkbit.world import (
     tenant_setting,
     tokens,
 )
+from tests.protocols.http.transport.certificates import Authority
 from tests.stubs.hawkbit import HawkbitStub
+from tools.bench.http_nginx import Nginx
 
 SCENE_SECONDS = 300.0
 DEVICES = 200
@@ -162,3 +167,59 @@ async def many(world: World) -> None:
     await scenes.rollout_is(world, path, "finished")
     installed = await world.management.call("GET", f"/distributionsets/{ds}/installedTargets")
     assert installed["total"] == DEVICES
+
+
+PROXY = """
+        set $device "";
+        set $issuer "";
+        if ($ssl_client_s_dn ~ "CN=([^,]+)") {{ set $device $1; }}
+        if ($ssl_client_i_dn ~ "CN=([^,]+)") {{ set $issuer $1; }}
+        location ~ ^/[^/]+/controller/ {{
+            proxy_pass {origin};
+            proxy_set_header Host $http_host;
+            proxy_set_header X-Forwarded-Proto https;
+            proxy_set_header X-Controller-Id $device;
+            proxy_set_header X-Authority $issuer;
+        }}"""
+"""What hawkBit's documentation asks of a proxy that ends mutual TLS."""
+
+
+async def test_mutual_tls(tmp_path: Path) -> None:
+    """nginx checks the device's certificate and tells the server whose it is. No token is sent."""
+    own = Authority("authority of devices")
+    certificate, key = own.issue("localhost", address="127.0.0.1")
+    (tmp_path / "server.pem").write_bytes(certificate + key)
+    (tmp_path / "authority.pem").write_bytes(own.pem)
+    suffix = uuid4().hex[:8]
+    async with HawkbitStub.serve() as stub:
+        server = Server(stub.url, stub.user, stub.password)
+        proxy = Nginx(tmp_path, verify="on", more=PROXY.format(origin=stub.url))
+        header = "authentication.header"
+        async with world(server, suffix) as built:
+            with proxy:
+                async with (
+                    built.setting(f"{header}.enabled", True),
+                    built.setting(f"{header}.authority", "authority of devices"),
+                ):
+                    built.url = proxy.origin
+                    await behind_proxy(built, own, Authority("authority of devices"))
+
+
+async def behind_proxy(built: World, own: Authority, false: Authority) -> None:
+    def credential(authority: Authority, name: str) -> Credential:
+        certificate, key = authority.issue(f"{name}-{built.suffix}")
+        return Credential(certificate=certificate, private_key=key, authorities=own.pem)
+
+    clone = frozenset({Misbehaviour.CLONED_IDENTITY})
+    sim = await built.device("tls-1", credential=credential(own, "tls-1"), misbehave=clone)
+    other = await built.device("tls-2", credential=credential(own, "tls-1"))
+    forged = await built.device("tls-3", credential=credential(false, "tls-3"))
+    ds = await built.publish("tls", {"app.bin": new_image()})
+    action = await built.assign(ds, sim)
+    assert (await built.until_closed(sim, action))["status"] == "finished"
+    await scenes.updated(built, sim)
+    assert any(line.startswith("< 401") for line in other.lines), "another device's certificate"
+    assert not any(line.startswith("< 200") for line in forged.lines), "another authority's"
+    assert not other.client.registered and not forged.client.registered
+    (judgement,) = built.runtime.misbehaviours.snapshot().values()
+    assert (judgement.kept, judgement.broken) == (sim.device.boots, 0)

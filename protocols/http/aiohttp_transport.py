@@ -225,6 +225,7 @@ class _Wire:
         "_timeout",
         "_timer",
         "_transport",
+        "_unsent",
         "_window",
         "headers",
         "idle",
@@ -254,6 +255,8 @@ class _Wire:
         self._timer = Timer(self._expired)
         self._timeout = 0.0
         self._late = False
+        self._unsent = 0
+        """Bytes of the request in our buffer when its timer was last armed, and one more."""
         self._window = 0
         self.site = site
         self.proxied = proxied
@@ -284,6 +287,7 @@ class _Wire:
             )
         try:
             stream.write(message)
+            self._unsent = stream.get_write_buffer_size() + 1
             self._timeout = timeouts.answer
             self._arm()
             while True:
@@ -372,9 +376,16 @@ class _Wire:
         runtime.wheel.arm(self._timer, runtime.clock.now() + self._timeout)
 
     def _expired(self, now: float) -> None:
+        stream = self._proto.transport
+        unsent = 0 if stream is None else stream.get_write_buffer_size()
+        if 0 < unsent < self._unsent:
+            # A long body on its way out: the time for the answer begins behind it.
+            self._unsent = unsent
+            self._arm()
+            return
         self._late = True
-        if self._proto.transport is not None:
-            self._proto.transport.abort()
+        if stream is not None:
+            stream.abort()
 
     def _failure(self, error: Exception, phase: Phase) -> HttpFailed:
         """What aiohttp raised, in our terms; its own words may repeat parts of the answer."""

@@ -77,6 +77,12 @@ class DownloadTuning:
     restarts: int = 5
     """Times that a download begins at 0 again because the resource changed. A server that answers
     every resumption with another resource would be followed for ever."""
+    largest: int = 256 << 20
+    """Bytes of a resource whose size nobody announced: no slot of a microcontroller is larger."""
+    slowest: float = 8.0
+    """Bytes a second over `slow_time` seconds of one answer. A server that trickles is no server;
+    NB-IoT at its worst brings some hundred."""
+    slow_time: float = 300.0
     backoff: Backoff = Backoff(first=1.0, limit=60.0)
     """Shorter than between polls: a cut in mid-body is nothing that hurts a server."""
 
@@ -128,6 +134,8 @@ class _Transfer:
         "_resource",
         "_restarts",
         "_sink",
+        "_slow_bytes",
+        "_slow_since",
         "_tries",
         "_tuning",
         "received",
@@ -151,6 +159,8 @@ class _Transfer:
         self._hashes: dict[str, Any] = {}
         self._tries = 0
         self._restarts = 0
+        self._slow_since = 0.0
+        self._slow_bytes = 0
         self.received = 0
         """Bytes that came over the wire."""
         self.status: int | None = None
@@ -218,6 +228,8 @@ class _Transfer:
                     return False
                 if verdict.action is not Action.RETRY:
                     self._begin_body(verdict)
+                    self._slow_since = poller.device.runtime.clock.now()
+                    self._slow_bytes = 0
                     async for data in answer.chunks():
                         self._take(data)
                     if self._complete():
@@ -270,6 +282,9 @@ class _Transfer:
         size = self._size()
         if size is not None and offset > size:
             raise DownloadFailed(Outcome.INTEGRITY, f"more than the {size} bytes announced")
+        if size is None and offset > self._tuning.largest:
+            raise DownloadFailed(Outcome.NO_SPACE, f"more than {self._tuning.largest} bytes")
+        self._check_speed(len(data))
         self.received += len(data)
         self._tries = 0
         for digest in self._hashes.values():
@@ -278,6 +293,17 @@ class _Transfer:
         self._sink.take(data)
         if self._progress is not None:
             self._progress(offset, size)
+
+    def _check_speed(self, size: int) -> None:
+        now = self._poller.device.runtime.clock.now()
+        tuning = self._tuning
+        self._slow_bytes += size
+        if now - self._slow_since >= tuning.slow_time:
+            if self._slow_bytes < tuning.slowest * tuning.slow_time:
+                raise DownloadFailed(
+                    Outcome.CONNECTION_LOST, f"fewer than {tuning.slowest:g} bytes a second"
+                )
+            self._slow_since, self._slow_bytes = now, 0
 
     def _complete(self) -> bool:
         """The body ended as its framing said; a part may still be missing behind it."""

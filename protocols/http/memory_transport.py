@@ -9,6 +9,7 @@
 
 A body travels chunk by chunk: each arrives a latency after it was sent and after the one before it
 has crossed the link; an application that sends waits while its reader is more than a window behind.
+Every request opens a connection, which takes a round trip.
 `https` is taken as verified: nothing here could be attacked. Time is the runtime's clock, so that
 the same adapter also runs with the wall.
 

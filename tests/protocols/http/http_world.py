@@ -39,6 +39,8 @@ class Reply:
     sent: int | None = None
     """Only so many bytes of the body are sent, then the connection breaks."""
     delay: float = 0.0
+    chunked: bool = False
+    """Nothing says how long the body is."""
 
 
 @dataclass
@@ -83,7 +85,8 @@ class Server:
         if reply.delay:
             await clock.sleep(reply.delay)
         headers = [(name.encode(), value.encode()) for name, value in reply.headers]
-        if not any(name.lower() == "content-length" for name, _ in reply.headers):
+        announced = any(name.lower() == "content-length" for name, _ in reply.headers)
+        if not announced and not reply.chunked:
             headers.append((b"content-length", str(len(reply.body)).encode()))
         await send({"type": "http.response.start", "status": reply.status, "headers": headers})
         body = reply.body if reply.sent is None else reply.body[: reply.sent]

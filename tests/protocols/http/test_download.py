@@ -302,6 +302,24 @@ async def test_check_keeps_nothing_and_fetch_keeps_what_fits() -> None:
 
 
 @virtual
+async def test_a_body_without_end_is_left() -> None:
+    async with world() as here:
+        here.server.judge = lambda asked: Reply(200, (), bytes(100_000), chunked=True)
+        with pytest.raises(DownloadFailed) as caught:
+            await check(here.poller, Resource(URL), tuning=DownloadTuning(largest=50_000))
+        assert caught.value.outcome is Outcome.NO_SPACE
+        assert not here.http.clients
+
+
+@virtual
+async def test_a_server_that_trickles_is_left() -> None:
+    async with world(bandwidth=5.0) as here:
+        here.server.judge = ranged(IMAGE)
+        assert not await Download(here.poller, GOOD).run()
+        assert here.device.engine.outcome is Outcome.CONNECTION_LOST
+
+
+@virtual
 async def test_the_links_rate_is_kept() -> None:
     async with world(bandwidth=1000.0) as here:
         here.server.judge = ranged(IMAGE)

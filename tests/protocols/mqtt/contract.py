@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Awaitable, Callable
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, replace
 
 from agent.runtime.clock import Clock
 from agent.runtime.mqtt import MqttCause, MqttConnection, MqttSettings, MqttTransport, Will
@@ -57,7 +57,6 @@ class World:
     clock: Clock
     settings: MqttSettings
     """Of a client that the broker lets in; `client_id` is unique to this world."""
-    opened: list[MqttConnection] = field(default_factory=list)
 
     async def until(self, condition: Callable[[], object], what: str) -> None:
         for _ in range(int(PATIENCE / STEP)):

@@ -26,7 +26,7 @@ from protocols.mqtt.aws.messages import BadMessage, Execution
 from protocols.mqtt.aws.misbehaviour import FOREIGN_JOB, KNOWN, OVERSIZE, Mischief, another_thing
 from protocols.mqtt.aws.options import NAMES, parse_options
 from protocols.mqtt.aws.signature import load_signer
-from protocols.mqtt.aws.tables import JobStatus, report
+from protocols.mqtt.aws.tables import FINAL, JobStatus, report
 from protocols.mqtt.aws.topics import Kind, Topics
 from protocols.mqtt.client import MqttClient
 from protocols.mqtt.reconnect import DEFAULT_TUNING, ReconnectTuning
@@ -42,7 +42,7 @@ LONGEST_SECONDS = 300.0
 """A broker without a job service behind it is asked so often, and no more."""
 _NAMESPACE = "aws"
 _HERD = ReconnectTuning(first=1.0, longest=1.0, floor=1.0)
-_READY, _ACTIVE = "ready", "active"
+_READY, _ACTIVE, _ACCEPTED = "ready", "active", "accepted"
 
 
 @protocol_clients.register("aws")
@@ -257,10 +257,12 @@ class AwsClient(MqttClient):
         status, details = told.status, dict(told.details)
         if engine.state is State.DOWNLOADING:
             details["receive"] = self._progress()
-        elif details.get("self_test") in (_READY, "accepted"):
+        elif details.get("self_test") in (_READY, _ACCEPTED):
             running = self.device.running
             version = engine.package_version or (str(running.version) if running else "")
             details["updatedBy"] = version
+            if status in FINAL:
+                details["reason"] = f"{_ACCEPTED} v{version}"
         wanted = JobReport(status, details)
         if wanted.final:
             wanted = self._bent(wanted)

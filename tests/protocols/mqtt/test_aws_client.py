@@ -24,6 +24,7 @@ def test_a_job_from_end_to_end(encoding: str, block: str, window: str) -> None:
         tests = [d["self_test"] for _, d in execution.history if "self_test" in d]
         assert tests == ["ready", "active", "accepted"]
         assert execution.details["updatedBy"] == "2.0.0"
+        assert execution.details["reason"] == "accepted v2.0.0"
         assert world.told[-1][1] == "updated"
         assert world.told[-1][3] == "2.0.0"
         assert not device.engine.report_pending

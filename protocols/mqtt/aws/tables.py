@@ -3,9 +3,10 @@
 A job execution has no states of its own for download, install and trial: it is IN_PROGRESS, and
 `statusDetails` say the rest in the words of the FreeRTOS OTA agent (aws_iot_ota_mqtt.c: `receive`
 as blocks of blocks, `self_test` ready and active with `updatedBy`, `reason`; accepted and rejected
-stand in its `reason`, and here in `self_test` as well). The final status is SUCCEEDED, FAILED, or REJECTED for an image that
-this device must not run. AWS documents the difference between the last two only as "the device
-rejected the job"; that a package which can never fit is rejected and all others fail is our choice.
+stand in its `reason`, and here in `self_test` as well). The final status is SUCCEEDED, FAILED, or
+REJECTED for an image that this device must not run. AWS documents the difference between the last
+two only as "the device rejected the job"; that a package which can never fit is rejected and all
+others fail is our choice.
 
 A missing cell cannot happen; None is a cell that is not reported: nothing runs, or the service
 itself ended the execution and expects no report.

@@ -148,11 +148,10 @@ class GoosebitDriver:
     async def _description(self) -> Any:
         try:
             return await self._api.json("GET", "openapi.json", "read its description")
-        except RequestRefused as error:
-            if error.status != 404:
-                raise
+        except (RequestRefused, WrongCredentials):
+            # gooseBit shows it to anybody, and no credentials were presented yet.
             raise UnsupportedServer(
-                f"goosebit: {self._api.server} has no /openapi.json; is this gooseBit?"
+                f"goosebit: {self._api.server} shows no /openapi.json; is this gooseBit?"
             ) from None
 
     # --- devices

@@ -61,9 +61,9 @@ OPTIONS = {
     "confirmation": "",
 }
 """tenant: in the devices' URLs. type: of the assignment. groups: of a rollout, 0 assigns directly.
-credentials: target or gateway tokens. polling: the tenant's polling time as HH:MM:SS for this run; the default is the
-shortest that hawkBit allows, where its own default lets devices sleep for five minutes.
-confirmation: on or off for this run. Empty leaves the tenant's setting alone."""
+credentials: target or gateway tokens. polling: the tenant's polling time as HH:MM:SS for this run;
+the default is the shortest that hawkBit allows, whose own default lets devices sleep for five
+minutes. confirmation: on or off for this run. Empty leaves the tenant's setting alone."""
 
 TYPES = ("forced", "soft", "downloadonly")
 

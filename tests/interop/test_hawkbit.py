@@ -72,7 +72,7 @@ async def world(server: Server, suffix: str) -> AsyncIterator[World]:
     async with Runtime.real(seed=11) as runtime:
         http = transport_of(runtime).client(HttpIdentity("operator"))
         management = Management(http, server.url, server.user, server.password)
-        built = World(runtime, server.url, management, suffix=suffix, poll=0.5)
+        built = World(runtime, server.url, management, suffix=suffix, poll=0.5, patience=120.0)
         try:
             yield built
         finally:

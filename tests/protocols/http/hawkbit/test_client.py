@@ -20,7 +20,7 @@ from protocols.http.hawkbit import HawkbitClient
 from protocols.http.memory_transport import MemoryHttp
 from tests.agent.parts import image, new_image, old_image, trusted
 from tests.protocols.http.hawkbit.scenes import SLOW, downloading, third_image
-from tests.protocols.http.hawkbit.world import URL, Quick, Sim, World, virtual, world
+from tests.protocols.http.hawkbit.world import URL, Sim, Slow, World, virtual, world
 
 
 async def deploy(built: World, sim: Sim, package: bytes | None = None, **more: object) -> str:
@@ -462,17 +462,10 @@ async def test_a_closed_action_that_is_offered_for_ever() -> None:
         assert {verdict for verdict, _, _ in sim.told} == {"failed"}
 
 
-class Slow(Quick):
-    """Long enough between the mark for test and the reset for a person to change their mind."""
-
-    reboot_delay = 8.0
-
-
 @virtual
 async def test_a_cancel_that_comes_too_late_is_rejected() -> None:
     async with world(poll=1.0) as built:
-        sim = await built.device("late")
-        sim.device.timing = Slow()
+        sim = await built.device("late", timing=Slow())
         action = await deploy(built, sim)
         await built.until(lambda: sim.device.engine.state is State.INSTALLING)
         await built.cancel(sim, action)

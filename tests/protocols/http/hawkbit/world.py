@@ -53,6 +53,12 @@ class Quick(DeviceTiming):
     watchdog_seconds = 0.5
 
 
+class Slow(Quick):
+    """Long enough between the mark for test and the reset for a person to change their mind."""
+
+    reboot_delay = 6.0
+
+
 class Management:
     """hawkBit's management calls, as far as the scenes need them."""
 
@@ -144,6 +150,7 @@ class World:
         *,
         suffix: str = "1",
         poll: float = 30.0,
+        patience: float = 60.0,
         stub: HawkbitStub | None = None,
     ) -> None:
         self.runtime = runtime
@@ -151,6 +158,8 @@ class World:
         self.management = management
         self.suffix = suffix
         self.poll = poll
+        self.patience = max(patience, poll * 40)
+        """Seconds until what was waited for must have happened."""
         self.maybe_stub = stub
         self.maybe_bent: Bent | None = None
         self.sims: list[Sim] = []
@@ -187,6 +196,7 @@ class World:
         bandwidth: float | None = None,
         keep: bool = True,
         slot_size: int = SLOT,
+        timing: DeviceTiming | None = None,
     ) -> Sim:
         """A device, known to the server under its own token, and switched on."""
         name = f"{name}-{self.suffix}"
@@ -202,7 +212,7 @@ class World:
             slot_size=slot_size,
             index=len(self.sims),
             faults=faults,
-            timing=Quick(),
+            timing=timing or Quick(),
             keep_after_boot_failure=keep,
         )
         sim = Sim(device)
@@ -307,7 +317,7 @@ class World:
         await self.sleep(self.poll * count + 3)
 
     async def until(self, true: Callable[[], bool], within: float | None = None) -> None:
-        end = self.now + (within or max(60.0, self.poll * 40))
+        end = self.now + (within or self.patience)
         while not true():
             last = [(sim.device, sim.lines[-8:], sim.events[-4:]) for sim in self.sims]
             assert self.now < end, f"still not so at {self.now:.1f}: {last}"
@@ -315,7 +325,7 @@ class World:
 
     async def until_closed(self, sim: Sim, action: str) -> dict[str, Any]:
         """The action, once the server holds it for closed."""
-        end = self.now + max(60.0, self.poll * 40)
+        end = self.now + self.patience
         while True:
             found = await self.action(sim, action)
             if not found["active"]:

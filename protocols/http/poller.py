@@ -258,6 +258,9 @@ class HttpPoller:
             self.settings.trace(f"! {error}")
         if self.state == "ONLINE" and self._failures >= OFFLINE_AFTER:
             self._move("failed", str(error))
+        elif self.state == "OFFLINE" and self._failures == 1:
+            # Once, so that whoever looks at a device that never comes online learns why.
+            self.device.record("check-in", self.state, self.state, f"failed: {error}")
         self._wake = False
         delay = self.BACKOFF.delay(self._failures, self.device.random)
         if isinstance(error, Refused) and error.retry_after is not None:

@@ -620,6 +620,15 @@ async def test_a_refused_credential_keeps_the_device_away():
         assert 10 < len(refusals) < 40
         assert all("refuses the credential of dev-1" in line for line in refusals)
         assert not [line for line in w.trace if "wrong" in line or "token" in line]
+        # The journal says it once.
+        assert [event for event in w.events if event[0] == "check-in"] == [
+            (
+                "check-in",
+                "OFFLINE",
+                "OFFLINE",
+                "failed: 401 to the check-in: the server refuses the credential of dev-1",
+            )
+        ]
 
 
 @pytest.mark.parametrize(

@@ -51,6 +51,7 @@ class MqttClient(ABC):
         "_broker",
         "_connection",
         "_link",
+        "_opened",
         "_session_present",
         "_timer",
         "device",
@@ -76,6 +77,7 @@ class MqttClient(ABC):
         """Connected, and the broker granted every subscription."""
         self._connection: MqttConnection | None = None
         self._session_present = False
+        self._opened = 0.0
         self._link = Reconnect()
         self._timer: Timer | None = None
 
@@ -133,6 +135,8 @@ class MqttClient(ABC):
         if connection is None or not self.registered:
             return False
         self._trace(">", topic, payload)
+        # Topic and payload; the few bytes of headers, and what TLS adds, nobody tells us.
+        self.device.runtime.metrics.counters["bytes_out"] += len(topic) + len(payload)
         connection.publish(topic, payload, qos=qos, acknowledged=self._guarded(acknowledged))
         return True
 
@@ -181,11 +185,14 @@ class MqttClient(ABC):
             self._connection.close()
         elif not self.registered:
             self.registered = True
+            runtime = self.device.runtime
+            runtime.metrics.registration.record(runtime.clock.now() - self._opened)
             self.device.run(self.ready, self._session_present)
 
     def received(self, topic: str, payload: bytes, qos: int, duplicate: bool) -> None:
         if self._connection is not None:
             self._trace("<", topic, payload)
+            self.device.runtime.metrics.counters["bytes_in"] += len(topic) + len(payload)
             self.device.run(self.message, topic, payload, duplicate)
 
     def disconnected(self, cause: MqttCause, detail: str) -> None:
@@ -210,6 +217,7 @@ class MqttClient(ABC):
             bind = source_address(None, "127.0.0.1", device.index)[0]
         if bind is not None:
             settings = replace(settings, bind=bind)
+        self._opened = device.runtime.clock.now()
         self._connection = transport_of(device.runtime).open(settings, self)
 
     def _due(self, now: float) -> None:

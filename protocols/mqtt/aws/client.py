@@ -63,6 +63,7 @@ class AwsClient(MqttClient):
         "_held",
         "_job",
         "_mischief",
+        "_sent",
         "_session",
         "_unheard",
         "topics",
@@ -87,6 +88,7 @@ class AwsClient(MqttClient):
         """Offered while the engine was still busy with the job before it."""
         self._mischief = Mischief(device, self.topics, self.misbehave) if self.misbehave else None
         self._cloned = Misbehaviour.CLONED_IDENTITY in self.misbehave
+        self._sent = 0.0
         self._deadline: Timer | None = None
         self._unheard = 0
         """Requests in a row that were not answered in time."""
@@ -150,7 +152,11 @@ class AwsClient(MqttClient):
                     self._fetch.message(answer, payload)
             elif self._mischief is None or not self._mischief.judge(answer, payload):
                 self._unheard = 0
+                sent, answers = self._sent, self._session.answers
                 self._session.message(answer, payload)
+                if self._session.answers > answers:
+                    runtime = self.device.runtime
+                    runtime.metrics.request.record(runtime.clock.now() - sent)
                 self._watch()
         except BadMessage as error:
             self.device.runtime.metrics.counters["malformed"] += 1
@@ -160,6 +166,7 @@ class AwsClient(MqttClient):
     # --- JobHost
 
     def send(self, topic: str, payload: bytes) -> None:
+        self._sent = self.device.runtime.clock.now()
         self.publish(topic, payload)
         self._watch()
         if self._mischief is not None and self._session.job_id and topic.endswith("/update"):

@@ -66,6 +66,7 @@ class Fetch:
     """One file on its way."""
 
     __slots__ = (
+        "_asked",
         "_check",
         "_client",
         "_file",
@@ -89,6 +90,7 @@ class Fetch:
         self._timer: Timer | None = None
         self._momentum = 0
         self._step = 0
+        self._asked = 0.0
         self._check: SignatureCheck | None = None
 
     def begin(self) -> None:
@@ -136,7 +138,11 @@ class Fetch:
             if outcome is not None:
                 self._client.device.engine.fail(outcome, f"stream: {code or 'rejected'}"[:80])
             return
+        waited = not stream.answered
         data = stream.block(payload)
+        if waited and stream.answered:
+            runtime = self._client.device.runtime
+            runtime.metrics.block.record(runtime.clock.now() - self._asked)
         if data:
             self._momentum = 0
             if self._take(data):
@@ -210,6 +216,7 @@ class Fetch:
     def _ask(self) -> None:
         stream = self._stream
         assert stream is not None
+        self._asked = self._client.device.runtime.clock.now()
         topic = self._client.topics.get_stream(stream.stream, stream.encoding)
         if self._client.publish(topic, stream.request()):
             self._arm(BLOCK_SECONDS)

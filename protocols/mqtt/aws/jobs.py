@@ -136,6 +136,7 @@ class JobSession:
         "_step_timeout",
         "_token",
         "_topics",
+        "answers",
         "job_id",
         "state",
         "version",
@@ -148,6 +149,8 @@ class JobSession:
         self.job_id = ""
         """The job in progress; empty: none."""
         self.version = 0
+        self.answers = 0
+        """Requests that were answered."""
         self._host = host
         self._topics = topics
         self._step_timeout = step_timeout
@@ -378,6 +381,7 @@ class JobSession:
         self._host.send(topic, payload)
 
     def _done(self) -> None:
+        self.answers += 1
         self._request = None
 
     def _move(self, cause: str) -> None:

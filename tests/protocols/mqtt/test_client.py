@@ -141,3 +141,20 @@ def test_virtual_time_needs_a_broker_in_memory() -> None:
                 device.power_on()
 
     run_virtual(main())
+
+
+def test_a_run_is_measured() -> None:
+    async def scene(world: World) -> None:
+        device = world.device(block="1024", window="4")
+        world.offer(new_image())
+        await world.ended("SUCCEEDED")
+        metrics = world.runtime.metrics
+        assert metrics.registration.count == device.boots == 2
+        # CONNECT and SUBSCRIBE, a round trip of 40 ms each.
+        assert metrics.registration.percentile(50) == pytest.approx(0.08, abs=0.05)
+        assert metrics.request.count >= 8
+        assert metrics.block.count == -(-len(new_image()) // 4096)
+        assert metrics.counters["bytes_in"] > len(new_image())
+        assert metrics.counters["bytes_out"] > 1000
+
+    play(scene)

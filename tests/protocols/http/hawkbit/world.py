@@ -28,6 +28,7 @@ from tests.stubs.hawkbit import HawkbitStub
 
 SLOT = 64 * 1024
 URL = "http://hawkbit"
+OFFICE = "http://hawkbit.office"
 GATEWAY_TOKEN = "token-of-the-gateway"
 JSON = ("Content-Type", "application/json")
 
@@ -434,9 +435,10 @@ async def world(
     async with Runtime.in_memory(seed=seed) as runtime:
         stub = HawkbitStub(now=lambda: runtime.clock.utc().timestamp(), url=URL)
         bent = Bent(stub.app)
-        runtime.http = MemoryHttp(runtime, {URL: bent}, latency=latency)
+        # People reach the server even when devices do not.
+        runtime.http = MemoryHttp(runtime, {URL: bent, OFFICE: stub.app}, latency=latency)
         http = transport_of(runtime).client(HttpIdentity("operator"))
-        management = Management(http, URL, stub.user, stub.password)
+        management = Management(http, OFFICE, stub.user, stub.password)
         built = World(runtime, URL, management, stub=stub, poll=poll)
         built.maybe_bent = bent
         async with tokens(management):

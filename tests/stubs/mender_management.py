@@ -60,6 +60,7 @@ class MenderManagement(ManagementStub):
         self.route("POST", f"{AUTH}/devices", self.preauthorize)
         self.route("DELETE", f"{AUTH}/devices/{{}}", self.decommission)
         self.route("POST", f"{DEPLOYMENTS}/artifacts", self.upload)
+        self.route("GET", f"{DEPLOYMENTS}/artifacts/list", self.list_artifacts)
         self.route("DELETE", f"{DEPLOYMENTS}/artifacts/{{}}", self.delete_artifact)
         self.route("POST", f"{DEPLOYMENTS}/deployments", self.deploy)
         self.route("GET", f"{DEPLOYMENTS}/deployments/{{}}", self.show)
@@ -88,7 +89,12 @@ class MenderManagement(ManagementStub):
 
     def list_devices(self, request: httpx.Request, parts: tuple[str, ...]) -> httpx.Response:
         devices = [
-            {"id": one, "identity_data": data, "status": "preauthorized"}
+            {
+                "id": one,
+                "identity_data": data,
+                "status": "preauthorized",
+                "auth_sets": [{"pubkey": self.keys[one].to_pem().decode()}],
+            }
             for one, data in self.devices.items()
         ]
         return httpx.Response(200, json=self._page(request, devices))
@@ -123,6 +129,15 @@ class MenderManagement(ManagementStub):
             return verify_artifact(as_source(artifact), None).name
         except PackageRefused as refused:
             raise Refused(400, f"invalid artifact: {refused}") from None
+
+    def list_artifacts(self, request: httpx.Request, parts: tuple[str, ...]) -> httpx.Response:
+        wanted = request.url.params.get("name")
+        found = [
+            {"id": one, "name": name}
+            for one, name in self.artifacts.items()
+            if wanted in (None, name)
+        ]
+        return httpx.Response(200, json=self._page(request, found))
 
     def delete_artifact(self, request: httpx.Request, parts: tuple[str, ...]) -> httpx.Response:
         name = self.artifacts.get(parts[0])

@@ -57,7 +57,7 @@ names; without a revision it is the run's own, so that no other device is offere
 NEEDED = {
     "/api/v1/devices": ("get", "put", "delete"),
     "/api/v1/devices/{dev_id}": ("get",),
-    "/api/v1/software": ("put", "delete"),
+    "/api/v1/software": ("get", "put", "delete"),
     "/api/v1/rollouts": ("get", "put", "patch", "delete"),
 }
 """What this driver calls, as the server's own description of itself names it."""
@@ -214,16 +214,33 @@ class GoosebitDriver:
 
     async def _upload(self, swu: bytes, version: str) -> Package:
         what = "upload the package"
-        files = {"file": (f"{self._label}.swu", swu, "application/octet-stream")}
+        filename = f"{self._label}.swu"
+        known = self._remove_later("software", "software_ids", filename, Stage.PACKAGE)
+        files = {"file": (filename, swu, "application/octet-stream")}
         answer = await self._api.json("PUT", "api/v1/software", what, files=files)
         (made,) = members(answer, f"goosebit: {what}", "id")
+        known.append(int(made))
+        return Package(str(made), version)
+
+    def _remove_later(self, kind: str, member: str, name: str, stage: Stage) -> list[int]:
+        """The list to enter the id into once it is known. An object whose answer was lost is found
+        by its name, which no other run has."""
+        known: list[int] = []
 
         async def remove() -> None:
-            body = {"software_ids": [made]}
-            await self._api.call("DELETE", "api/v1/software", "remove the package", body=body)
+            made = known or [int(one["id"]) for one in await self._all(kind) if one["name"] == name]
+            if made:
+                body = {member: made}
+                await self._api.call("DELETE", f"api/v1/{kind}", f"remove {name}", body=body)
 
-        self._undo.add(Stage.PACKAGE, f"software {made}", remove)
-        return Package(str(made), version)
+        self._undo.add(stage, f"{kind} {name}", remove)
+        return known
+
+    async def _all(self, kind: str) -> list[dict[str, Any]]:
+        what = f"list the {kind}"
+        answer = await self._api.json("GET", f"api/v1/{kind}", what)
+        (entries,) = members(answer, f"goosebit: {what}", kind)
+        return objects(entries, what)
 
     # --- campaigns
 
@@ -234,16 +251,12 @@ class GoosebitDriver:
 
     async def _create_rollout(self, package: Package) -> str:
         what = "create a rollout"
+        known = self._remove_later("rollouts", "ids", self._label, Stage.CAMPAIGN)
         body = {"name": self._label, "feed": self._label, "software_id": int(package.id)}
         answer = await self._api.json("PUT", "api/v1/rollouts", what, body=body)
         _succeeded(answer, what)
         (made,) = members(answer, f"goosebit: {what}", "id")
-
-        async def remove() -> None:
-            body = {"ids": [made]}
-            await self._api.call("DELETE", "api/v1/rollouts", "remove the rollout", body=body)
-
-        self._undo.add(Stage.CAMPAIGN, f"rollout {made}", remove)
+        known.append(int(made))
         return str(made)
 
     # --- what it believes
@@ -264,11 +277,9 @@ class GoosebitDriver:
         return believed_by(VERDICTS, belief, campaign)
 
     async def tally(self, campaign: Campaign) -> Tally | None:
-        what = "read the rollout"
-        answer = await self._api.json("GET", "api/v1/rollouts", what)
-        (rollouts,) = members(answer, f"goosebit: {what}", "rollouts")
-        for rollout in objects(rollouts, what):
+        for rollout in await self._all("rollouts"):
             if str(rollout.get("id")) == campaign.id:
+                what = "goosebit: read the rollout"
                 updated, failed = members(rollout, what, "success_count", "failure_count")
                 return Tally(int(updated), int(failed))
         return None

@@ -255,19 +255,33 @@ class HawkbitDriver:
     async def _create(self, kind: str, fields: Mapping[str, object], stage: Stage) -> str:
         """One object of a kind that is created in arrays; its id."""
         what = f"create one of {kind}"
+        known = self._remove_later(kind, stage)
         body = [{"name": self._label, **fields}]
         answer = objects(await self._api.json("POST", f"rest/v1/{kind}", what, body=body), what)
         if len(answer) != 1 or not isinstance(answer[0].get("id"), int):
             raise UnsupportedServer(f"hawkbit: {what}: the answer names no id")
-        made = str(answer[0]["id"])
-        self._remove_later(kind, made, stage)
-        return made
+        known.append(str(answer[0]["id"]))
+        return known[0]
 
-    def _remove_later(self, kind: str, made: str, stage: Stage) -> None:
+    def _remove_later(self, kind: str, stage: Stage) -> list[str]:
+        """The list to enter the id into once it is known. An object whose answer was lost is found
+        by its name, which no other run has."""
+        known: list[str] = []
+
         async def remove() -> None:
-            await self._api.call("DELETE", f"rest/v1/{kind}/{made}", f"remove {kind}", gone=True)
+            for made in known or await self._named(kind):
+                path = f"rest/v1/{kind}/{made}"
+                await self._api.call("DELETE", path, f"remove {kind}", gone=True)
 
-        self._undo.add(stage, f"{kind}/{made}", remove)
+        self._undo.add(stage, f"{kind} called {self._label}", remove)
+        return known
+
+    async def _named(self, kind: str) -> list[str]:
+        what = f"look for {kind}"
+        params: dict[str, str | int] = {"q": f"name=={self._label}"}
+        answer = await self._api.json("GET", f"rest/v1/{kind}", what, params=params)
+        (content,) = members(answer, f"hawkbit: {what}", "content")
+        return [str(one["id"]) for one in objects(content, what)]
 
     # --- campaigns
 
@@ -320,9 +334,10 @@ class HawkbitDriver:
             "errorCondition": {"condition": "THRESHOLD", "expression": "100"},
             "errorAction": {"action": "PAUSE", "expression": ""},
         }
+        known = self._remove_later("rollouts", Stage.CAMPAIGN)
         answer = await self._api.json("POST", "rest/v1/rollouts", "create a rollout", body=body)
         made, total = members(answer, "hawkbit: create a rollout", "id", "totalTargets")
-        self._remove_later("rollouts", str(made), Stage.CAMPAIGN)
+        known.append(str(made))
         if total != len(devices):
             raise DriverError(f"hawkbit: the rollout has {total} targets, not {len(devices)}")
         return str(made)

@@ -9,7 +9,7 @@ is aborted and stays in the server's history. Every call and its source is in do
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Awaitable, Callable, Mapping, Sequence
+from collections.abc import AsyncIterator, Awaitable, Callable, Mapping, Sequence
 from datetime import datetime
 from typing import Any
 
@@ -155,18 +155,15 @@ class MenderDriver:
     async def _preauthorize(self, name: str) -> Credential:
         what = f"preauthorize {name}"
         key = generate_key(KEYS[self._options["key"]])
-        body = {
-            "identity_data": {self._options["identity"]: name},
-            "pubkey": key.public.to_pem().decode(),
-        }
-        answer = await self._api.call("POST", f"{AUTH}/devices", what, body=body)
-        made = _located(answer, what)
+        pubkey = key.public.to_pem().decode()
+        body = {"identity_data": {self._options["identity"]: name}, "pubkey": pubkey}
+        path = f"{AUTH}/devices"
+        known = self._remove_later(
+            path, f"device {name}", Stage.DEVICE, lambda: self._preauthorized(name, pubkey)
+        )
+        made = _located(await self._api.call("POST", path, what, body=body), what)
+        known.append(made)
         self._names[made] = name
-
-        async def remove() -> None:
-            await self._api.call("DELETE", f"{AUTH}/devices/{made}", f"remove {name}", gone=True)
-
-        self._undo.add(Stage.DEVICE, f"device {name}", remove)
         return Credential(private_key=key.to_pem())
 
     # --- packages
@@ -192,13 +189,58 @@ class MenderDriver:
         files = {"artifact": (f"{name}.mender", artifact, "application/octet-stream")}
         form = {"description": "made by fotilla, removed at the end of its run"}
         path = f"{DEPLOYMENTS}/artifacts"
+        known = self._remove_later(
+            path, f"artifact {name}", Stage.PACKAGE, lambda: self._artifacts(name)
+        )
         made = _located(await self._api.call("POST", path, what, form=form, files=files), what)
+        known.append(made)
+        return made
+
+    def _remove_later(
+        self, path: str, what: str, stage: Stage, find: Callable[[], Awaitable[list[str]]]
+    ) -> list[str]:
+        """The list to enter the id into once it is known; `find` finds an object whose answer was
+        lost."""
+        known: list[str] = []
 
         async def remove() -> None:
-            await self._api.call("DELETE", f"{path}/{made}", "remove the artifact", gone=True)
+            for made in known or await find():
+                await self._api.call("DELETE", f"{path}/{made}", f"remove {what}", gone=True)
 
-        self._undo.add(Stage.PACKAGE, f"artifact {made}", remove)
-        return made
+        self._undo.add(stage, what, remove)
+        return known
+
+    async def _artifacts(self, name: str) -> list[str]:
+        what = f"look for {name}"
+        params: dict[str, str | int] = {"name": name, "per_page": PAGE}
+        answer = await self._api.json("GET", f"{DEPLOYMENTS}/artifacts/list", what, params=params)
+        return [one["id"] for one in objects(answer, f"mender: {what}") if one["name"] == name]
+
+    async def _preauthorized(self, name: str, pubkey: str) -> list[str]:
+        """The device of that name that has our key."""
+        what = f"look for {name}"
+        params: dict[str, str | int] = {"status": "preauthorized"}
+        identity = {self._options["identity"]: name}
+        return [
+            entry["id"]
+            async for entry in self._pages(f"{AUTH}/devices", what, params)
+            if entry.get("identity_data") == identity
+            and any(one.get("pubkey") == pubkey for one in entry.get("auth_sets", []))
+        ]
+
+    async def _pages(
+        self, path: str, what: str, params: Mapping[str, str | int]
+    ) -> AsyncIterator[dict[str, Any]]:
+        """All entries of a list that comes in pages."""
+        page = 1
+        while True:
+            paged = {**params, "page": page, "per_page": PAGE}
+            listed = objects(await self._api.json("GET", path, what, params=paged), what)
+            for entry in listed:
+                yield entry
+            if len(listed) < PAGE:
+                return
+            page += 1
 
     # --- campaigns
 
@@ -236,23 +278,14 @@ class MenderDriver:
         """The list has a device only once it has asked for an update; until then the deployment
         waits for it."""
         beliefs = {name: DriverBelief("pending") for name in campaign.devices}
-        page = 1
-        while True:
-            what = "list the devices of the deployment"
-            path = f"{DEPLOYMENTS}/deployments/{campaign.id}/devices/list"
-            params: dict[str, str | int] = {"page": page, "per_page": PAGE}
-            answer = await self._api.json("GET", path, what, params=params)
-            listed = objects(answer, f"mender: {what}")
-            for entry in listed:
-                made, status = members(entry, f"mender: {what}", "id", "status")
-                name = self._names.get(made)
-                if name in beliefs:
-                    beliefs[name] = DriverBelief(
-                        str(status), _version(entry, campaign), _time(entry)
-                    )
-            if len(listed) < PAGE:
-                return beliefs
-            page += 1
+        what = "list the devices of the deployment"
+        path = f"{DEPLOYMENTS}/deployments/{campaign.id}/devices/list"
+        async for entry in self._pages(path, what, {}):
+            made, status = members(entry, f"mender: {what}", "id", "status")
+            name = self._names.get(made)
+            if name in beliefs:
+                beliefs[name] = DriverBelief(str(status), _version(entry, campaign), _time(entry))
+        return beliefs
 
     def believed(self, belief: DriverBelief, campaign: Campaign) -> Belief:
         return believed_by(VERDICTS, belief, campaign)

@@ -13,6 +13,7 @@ from agent.credentials import Credential
 from agent.misbehaviour import Misbehaviour
 from firmware_images.keys import KeyType
 from firmware_images.mcuboot import Version, build_image
+from protocols.http import poller
 from tests.stubs.hawkbit import HawkbitStub
 from tools.drivers import campaign as story
 from tools.drivers.base import Campaign, DriverBelief, DriverSettings, Package, Secrets
@@ -37,6 +38,7 @@ def no_waiting(monkeypatch: pytest.MonkeyPatch) -> None:
     for name in ("boot_seconds", "reboot_delay", "watchdog_seconds"):
         monkeypatch.setattr(f"agent.device.DeviceTiming.{name}", 0.0)
     monkeypatch.setattr(shard, "LOOK_INTERVAL", 0.01)
+    monkeypatch.setattr(poller, "FIRST_POLL_SPREAD", 0.0)
 
 
 @pytest.fixture

@@ -21,6 +21,7 @@ from tools.drivers.errors import (
 )
 from tools.drivers.mender import MenderDriver
 from tools.fleet.audit import Belief
+from tools.fleet.factory import derived_key
 
 IMAGE = bytes(range(256)) * 20
 SERVER = "https://mender.example"
@@ -156,6 +157,7 @@ async def test_a_device_of_somebody_else_is_left_alone(
     stub: MenderManagement, driver: MenderDriver
 ) -> None:
     stub.devices["theirs"] = {"fotilla_id": "a-51"}
+    stub.keys["theirs"] = derived_key(KeyType.ED25519, 1, "theirs").public
     with pytest.raises(RequestRefused, match="409"):
         await driver.provision(NAMES)
     await driver.cleanup()
@@ -202,13 +204,21 @@ async def test_single_sign_on_needs_a_token() -> None:
     await driver.close()
 
 
-async def test_an_upload_whose_answer_was_lost_says_so(
-    stub: MenderManagement, driver: MenderDriver
+@pytest.mark.parametrize(
+    "lost",
+    ["/api/management/v2/devauth/devices", "/api/management/v1/deployments/artifacts"],
+)
+async def test_what_was_made_without_an_answer_is_found_again_and_removed(
+    stub: MenderManagement, driver: MenderDriver, lost: str
 ) -> None:
-    await driver.provision(NAMES[:1])
-    stub.answers_lost = {("POST", "/api/management/v1/deployments/artifacts")}
-    with pytest.raises(ServerUnreachable, match="upload the artifact"):
+    stub.answers_lost = {("POST", lost)}
+    with pytest.raises(ServerUnreachable):
+        await driver.provision(NAMES[:1])
         await driver.publish(IMAGE, "2.0.0")
+    assert len(stub.devices) == 1
+    await driver.cleanup()
+    assert not stub.devices
+    assert not stub.artifacts
 
 
 @pytest.mark.parametrize(("key", "kind"), [("ed25519", KeyType.ED25519), ("rsa", KeyType.RSA_2048)])

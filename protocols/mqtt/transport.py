@@ -109,14 +109,15 @@ class AiomqttTransport:
     async def close(self) -> None:
         for connection in list(self._connections):
             connection.close()
+        if self._executor is not None:
+            # Who waits for a thread need not wait for those before it to time out.
+            self._executor.shutdown(wait=False, cancel_futures=True)
         while self._stories:
             await asyncio.wait(self._stories)
         if self._tending is not None:
             self._tending.cancel()
             self._tending = None
-        if self._executor is not None:
-            self._executor.shutdown()
-            self._executor = None
+        self._executor = None
 
     def tell(self, story: Coroutine[None, None, None]) -> None:
         """Run a coroutine that ends by itself."""
@@ -183,10 +184,15 @@ class _Client(aiomqtt.Client):
 
     async def connect(self, executor: ThreadPoolExecutor) -> None:
         """The first half of `async with`, on the transport's own threads."""
+        connecting = self._loop.run_in_executor(executor, self._client_connect)
         try:
-            await self._loop.run_in_executor(executor, self._client_connect)
+            await connecting
         except (OSError, ValueError) as error:
             raise aiomqtt.MqttError(str(error) or type(error).__name__) from None
+        except asyncio.CancelledError:
+            if not connecting.cancelled():
+                raise
+            raise aiomqtt.MqttError("closed before it was opened") from None
         await self._wait_for(self._connected, timeout=CONNACK_SECONDS)
         self._disconnected.add_done_callback(self._ended)
 
@@ -225,6 +231,12 @@ class _Client(aiomqtt.Client):
 
     def tend(self) -> None:
         self._client.loop_misc()
+
+    def _client_connect(self) -> None:
+        # On one of the transport's threads, perhaps long after it was asked for.
+        if self._owner.closing:
+            raise ConnectionAbortedError("closed before it was opened")
+        super()._client_connect()
 
     def publish_soon(self, topic: str, payload: bytes, qos: int, retain: bool) -> int | None:
         """The packet's number; None when it was dropped."""
@@ -322,14 +334,14 @@ class _Client(aiomqtt.Client):
 class _Connection:
     """One connection of one device."""
 
-    __slots__ = ("_client", "_closing", "_listener", "_pending", "_transport", "session_present")
+    __slots__ = ("_client", "_listener", "_pending", "_transport", "closing", "session_present")
 
     def __init__(self, transport: AiomqttTransport, listener: MqttListener) -> None:
         self._transport = transport
         self._listener: MqttListener | None = listener
         self._client: _Client | None = None
         """While it is connected."""
-        self._closing = False
+        self.closing = False
         self._pending: dict[int, Callable[[], None] | tuple[str, ...]] | None = None
         """What the broker has to answer, by packet number: who is called when a message was
         acknowledged, and the filters of a subscription."""
@@ -349,7 +361,7 @@ class _Connection:
         check_topic(topic)
         if qos not in (0, 1):
             raise ValueError(f"QoS {qos}: 0 and 1 are there")
-        if self._client is not None and not self._closing:
+        if self._client is not None and not self.closing:
             mid = self._client.publish_soon(topic, payload, qos, retain)
             if qos and mid is not None and acknowledged is not None:
                 self._expect(mid, acknowledged)
@@ -357,20 +369,20 @@ class _Connection:
     def subscribe(self, *filters: str, qos: int = 1) -> None:
         for topic_filter in filters:
             check_filter(topic_filter)
-        if self._client is not None and not self._closing and filters:
+        if self._client is not None and not self.closing and filters:
             mid = self._client.subscribe_soon(filters, qos)
             if mid is not None:
                 self._expect(mid, filters)
 
     def close(self) -> None:
-        if not self._closing:
-            self._closing = True
+        if not self.closing:
+            self.closing = True
             if self._client is not None:
                 self._transport.tell(self._leave(self._client))
 
     def abort(self) -> None:
         self._listener = None
-        self._closing = True
+        self.closing = True
         if self._client is not None:
             self._client.vanish()
             self._over(MqttCause.CLOSED, "")
@@ -389,13 +401,17 @@ class _Connection:
             await client.connect(executor)
         except aiomqtt.MqttError as error:
             client.drop()
-            refused = isinstance(error, aiomqtt.exceptions.MqttConnectError)
-            self._over(MqttCause.REFUSED if refused else MqttCause.UNREACHABLE, str(error))
+            if self.closing:
+                self._over(MqttCause.CLOSED, "")
+            elif isinstance(error, aiomqtt.exceptions.MqttConnectError):
+                self._over(MqttCause.REFUSED, str(error))
+            else:
+                self._over(MqttCause.UNREACHABLE, str(error))
             return
         if self._listener is None:
             client.drop()
             self._over(MqttCause.CLOSED, "")
-        elif self._closing:
+        elif self.closing:
             await self._leave(client)
         else:
             self._client = client
@@ -408,7 +424,7 @@ class _Connection:
     # --- what its client calls
 
     def received(self, message: paho.MQTTMessage) -> None:
-        if self._listener is None or self._closing:
+        if self._listener is None or self.closing:
             return
         try:
             topic = message.topic
@@ -429,7 +445,7 @@ class _Connection:
 
     def ended(self, detail: str) -> None:
         """The connection broke, or its DISCONNECT left."""
-        if self._client is not None and not self._closing:
+        if self._client is not None and not self.closing:
             self._client.drop()
             self._over(MqttCause.LOST, detail)
 
@@ -456,7 +472,7 @@ class _Connection:
     def _over(self, cause: MqttCause, detail: str) -> None:
         listener, self._listener = self._listener, None
         self._client = None
-        self._closing = True
+        self.closing = True
         self._pending = None
         self._transport.gone(self)
         if listener is not None:

@@ -17,6 +17,7 @@ from agent.credentials import Credential
 from agent.runtime.clock import LoopClock
 from agent.runtime.mqtt import MqttCause, MqttSettings
 from protocols.mqtt import AiomqttTransport
+from protocols.mqtt.transport import CONNECT_THREADS
 from tests.protocols.mqtt.contract import SCENES, Heard, Scene, World
 from tools.bench.mqtt_broker import Authority, Mosquitto, free_port, mosquitto
 
@@ -257,5 +258,35 @@ async def test_certificates_that_have_run_out(transport: AiomqttTransport) -> No
         while careless.present is None:
             await asyncio.sleep(0.01)
     connection.abort()
+    server.close()
+    await server.wait_closed()
+
+
+async def test_closing_does_not_wait_for_what_waits_for_a_thread() -> None:
+    """A server that accepts and then says nothing holds every thread until its timeout; who stands
+    behind those is let go at once, and never reaches the server."""
+    accepted = 0
+
+    async def silent(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        nonlocal accepted
+        accepted += 1
+        with contextlib.suppress(ConnectionError):
+            await reader.read()
+        writer.close()
+
+    server = await asyncio.start_server(silent, "127.0.0.1", 0)
+    port = server.sockets[0].getsockname()[1]
+    transport = AiomqttTransport()
+    heard = [Heard() for _ in range(100)]
+    credential = Credential(authorities=Authority("any").pem)
+    for number, one in enumerate(heard):
+        settings = MqttSettings("127.0.0.1", port, f"c{number}", tls=True, credential=credential)
+        transport.open(settings, one)
+    while accepted < CONNECT_THREADS:
+        await asyncio.sleep(0.01)
+    await transport.close()
+    assert accepted == CONNECT_THREADS
+    assert len(transport) == 0
+    assert all(one.over is MqttCause.CLOSED for one in heard)
     server.close()
     await server.wait_closed()

@@ -227,7 +227,7 @@ class Campaign:
         except NvmFull:
             self._end(Report(Word.FAILED, reason_of(Outcome.NO_SPACE)))
         else:
-            self._end(Report(Word.SUCCESS), order.to)
+            self._end(Report(Word.SUCCESS))
 
     def settle(self) -> None:
         """When the engine has come to an end, that is what is told next."""

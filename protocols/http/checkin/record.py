@@ -7,6 +7,7 @@ one device, whatever the campaign, so that a campaign that comes back goes on co
 
 from __future__ import annotations
 
+import hashlib
 import json
 from dataclasses import dataclass
 
@@ -101,33 +102,35 @@ class FileStore:
     def installed(self) -> list[Installed]:
         """By name."""
         entries = []
-        for name, value in self._nvm.items(self._NAMESPACE):
+        for _, value in self._nvm.items(self._NAMESPACE):
             try:
-                version = json.loads(value)[0]
-            except (ValueError, TypeError, LookupError):
+                name, version = json.loads(value)[:2]
+            except (ValueError, TypeError):
                 continue  # foreign: nothing that we stored
-            if isinstance(version, str):
+            if isinstance(name, str) and isinstance(version, str):
                 entries.append(Installed(name, version))
         return sorted(entries, key=lambda entry: entry.name)
 
     def holds(self, order: Order) -> bool:
         """Exactly this file was stored already."""
-        return self._nvm.get(self._NAMESPACE, order.name) == self._entry(order)
+        return self._nvm.get(self._NAMESPACE, _file_key(order.name)) == self._entry(order)
 
     def store(self, order: Order) -> None:
         """Note the file of `order` as installed, in place of an older one of its name. Raises
         NvmFull when the list has no room for it."""
-        entry = self._entry(order)
-        used = sum(
-            len(name.encode()) + len(value)
-            for name, value in self._nvm.items(self._NAMESPACE)
-            if name != order.name
-        )
-        if used + len(order.name.encode()) + len(entry) > FILES_ROOM:
+        key, entry = _file_key(order.name), self._entry(order)
+        others = self._nvm.items(self._NAMESPACE)
+        used = sum(len(name) + len(value) for name, value in others if name != key)
+        if used + len(key) + len(entry) > FILES_ROOM:
             raise NvmFull(f"{used} bytes of {FILES_ROOM} are taken by other files")
-        self._nvm.set(self._NAMESPACE, order.name, entry)
+        self._nvm.set(self._NAMESPACE, key, entry)
 
     @staticmethod
     def _entry(order: Order) -> bytes:
-        value = [order.to, order.path, order.size, order.sha256]
+        value = [order.name, order.to, order.path, order.size, order.sha256]
         return json.dumps(value, separators=(",", ":"), ensure_ascii=False).encode()
+
+
+def _file_key(name: str) -> str:
+    """A key of `nvm` is shorter than a file name may be."""
+    return hashlib.sha256(name.encode()).hexdigest()[:16]

@@ -42,7 +42,8 @@ CHECK_IN_PATH = "/device/v1/checkin"
 LOGS_PATH = "/device/v1/logs"
 
 MAX_ID = 64
-MAX_NAME = 128
+MAX_NAME = 300
+"""Of software or a file: the backend builds file names from make, model and a name of 128."""
 MAX_VERSION = 255
 MAX_WORD = 64
 MAX_URL = 1024

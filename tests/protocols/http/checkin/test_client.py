@@ -772,6 +772,33 @@ async def test_a_file_waits_for_its_windows_and_is_fetched_again_after_a_reboot(
         assert 5 <= hour(w, first(w, "installing")) < 5.1
 
 
+@virtual
+async def test_the_longest_texts_fit_what_survives_a_reboot():
+    async with world() as w:
+        wide = "\N{GRINNING FACE}"
+        key, query = "/device/v1/packages/x", "q" * 1000
+        for number, size in enumerate((120, 100, 100)):
+            name = f"{number}" + "f" * size
+            w.backend.order("dev-1", b"data", id=f"file-{number}", kind="file", name=name)
+            if number == 0:
+                w.device()
+            await w.until(
+                lambda number=number: ("dev-1", f"file-{number}") in w.backend.closed, 2 * 3600
+            )
+        w.backend.order("dev-1", package(), id=wide * 64, to=wide * 255, url=f"{key}?{query}")
+        w.backend.packages["x"] = package()
+        inner = w.backend._package
+
+        async def any_package(send, device, id, headers):
+            await inner(send, device, wide * 64, headers)
+
+        w.backend._package = any_package
+        w.backend.check_ins.clear()
+        await w.until(lambda: version(w.devices[0]) == "2.0.0", 2 * 3600)
+        await w.until(lambda: ("dev-1", wide * 64) in w.backend.closed)
+        assert len(w.backend.check_ins[-1][1]["files"]) == 3
+
+
 @pytest.mark.parametrize(
     ("more", "reason"),
     [

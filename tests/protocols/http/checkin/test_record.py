@@ -100,6 +100,9 @@ def test_files_never_take_the_room_of_the_engine():
     assert Installed("configuration-0", "2") in files.installed()
 
 
-def test_a_name_too_long_for_a_key_is_refused():
+def test_the_longest_name_is_kept_and_a_larger_entry_refused():
+    files = FileStore(Nvm(Board().flash))
+    files.store(order("x" * 300))
+    assert files.installed() == [Installed("x" * 300, "1")]
     with pytest.raises(NvmFull):
-        FileStore(Nvm(Board().flash)).store(order("\N{GRINNING FACE}" * 128))
+        files.store(order("\N{GRINNING FACE}" * 300))

@@ -130,7 +130,7 @@ def test_a_check_in_in_the_far_future_is_bounded():
         ("campaign.id", "\0"),
         ("campaign.id", "\ud800"),
         ("campaign.kind", "delta"),
-        ("campaign.name", "x" * 129),
+        ("campaign.name", "x" * 301),
         ("campaign.to", 2),
         ("campaign.path", 7),
         ("campaign.url", ""),

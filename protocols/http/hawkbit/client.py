@@ -75,6 +75,7 @@ class HawkbitClient(HttpPoller):
         "_polled",
         "_presented",
         "_rush",
+        "_said_installed",
         "_token",
         "base",
         "closed",
@@ -109,6 +110,7 @@ class HawkbitClient(HttpPoller):
         self._polled: Polled | None = None
         self._presented = False
         self._rush = 0
+        self._said_installed = False
 
     # -- ProtocolClient -------------------------------------------------------------------------
 
@@ -155,7 +157,7 @@ class HawkbitClient(HttpPoller):
     async def _follow(self, polled: Polled) -> bool:
         """Do what the links ask for. True: poll again soon."""
         changed = False
-        if self.options.installed is not None:
+        if self.options.installed is not None and not self._said_installed:
             await self._report_installed(*self.options.installed)
         if polled.config_data is not None:
             await self._send_attributes(polled.config_data)
@@ -296,6 +298,7 @@ class HawkbitClient(HttpPoller):
         """Say what was installed without the server, once in the life of the device."""
         said = f"{name}:{version}".encode()
         if self.device.nvm.get(_NAMESPACE, "installed") == said:
+            self._said_installed = True
             return
         url = f"{self.base}/installedBase"
         body = {"name": name, "version": version}
@@ -304,6 +307,7 @@ class HawkbitClient(HttpPoller):
             self.device.nvm.set(_NAMESPACE, "installed", said)
         else:
             self.note(f"installedBase was answered {answer.status}")
+        self._said_installed = True
 
     async def _read_installed(self, link: Link) -> None:
         if self._installed == link.id:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import dataclasses
 import gc
 import json
 from typing import Any
@@ -14,9 +15,11 @@ from agent.credentials import Credential
 from agent.errors import UnusableSettings
 from agent.misbehaviour import Misbehaviour
 from agent.protocol import ClientSettings, protocol_clients
+from agent.runtime import run_virtual
 from agent.runtime.http import HttpLink
 from agent.update import Outcome, State
 from protocols.http.hawkbit import HawkbitClient
+from protocols.http.hawkbit.options import Confirm
 from protocols.http.memory_transport import MemoryHttp
 from tests.agent.parts import image, new_image, old_image, trusted
 from tests.protocols.http.hawkbit.scenes import SLOW, downloading, third_image
@@ -621,3 +624,93 @@ async def test_a_device_between_polls_owns_no_task() -> None:
         await built.sleep(20)
         gc.collect()
         assert asyncio.all_tasks() == {asyncio.current_task()}
+
+
+# -- settings of the device -----------------------------------------------------------------------
+
+
+@virtual
+async def test_a_device_that_denies_withdraws_its_standing_consent() -> None:
+    async with (
+        world(poll=1.0) as built,
+        built.setting("user.confirmation.flow.enabled", True),
+    ):
+        sim = await built.device("moody", options={"confirm": "auto"})
+        action = await deploy(built, sim, confirmationRequired=True)
+        assert await ends(built, sim, action) == "finished"
+        options = dataclasses.replace(sim.client.options, confirm=Confirm.DENY)
+        sim.client.options = options
+        await built.until(lambda: bool(sim.requests("deactivateAutoConfirm")))
+        await built.polls(2)
+        action = await deploy(built, sim, third_image(), confirmationRequired=True)
+        await built.until(lambda: bool(sim.requests(f"confirmationBase/{action}/feedback")))
+        await built.polls(3)
+        assert len(sim.requests("deactivateAutoConfirm")) == 1
+        assert sim.version == "2.0.0"
+
+
+@virtual
+async def test_attributes_by_mode() -> None:
+    async with world(poll=1.0) as built:
+        await built.device("old", options={"hw_revision": "7"})
+        sim = await built.device("mode", options={"mode": "replace", "hw_boardname": "gauge"})
+        await built.until(lambda: bool(sim.requests("configData")))
+        await built.polls(1)
+        found = await built.management.call("GET", f"/targets/{sim.name}/attributes")
+        assert found == {
+            "hw_boardname": "gauge",
+            "hw_revision": "1.0",
+            "sw_version": "1.0.0",
+            "device_type": "fotilla",
+            "serial": sim.name,
+        }
+
+
+@virtual
+async def test_attributes_that_are_refused_stop_nothing() -> None:
+    async with world(poll=1.0) as built:
+        sim = await built.device("refused")
+        built.bent.bend("PUT", "/configData", 400)
+        action = await deploy(built, sim)
+        assert await ends(built, sim, action) == "finished"
+        assert "! configData was answered 400" in sim.lines
+
+
+@virtual
+async def test_an_installed_set_that_the_server_does_not_know() -> None:
+    """Said once in an uptime, and the device goes on."""
+    async with world(poll=1.0) as built:
+        sim = await built.device("unknown", options={"installed": "nothing:9"})
+        await built.polls(5)
+        assert len([line for line in sim.requests("PUT") if "installedBase" in line]) == 1
+        assert "! installedBase was answered 404" in sim.lines
+        assert sim.client.registered
+
+
+def test_the_same_seed_says_the_same() -> None:
+    def told() -> list[str]:
+        async def play() -> list[str]:
+            async with world(poll=1.0) as built:
+                sims = [await built.device(f"same{n}", bandwidth=SLOW) for n in range(3)]
+                ds = await built.publish("same", {"a.bin": new_image()}, {"b.bin": b"b" * 50})
+                actions = [await built.assign(ds, sim) for sim in sims]
+                for sim, action in zip(sims, actions, strict=True):
+                    await built.until_closed(sim, action)
+                return [f"{built.now} {line}" for sim in sims for line in sim.lines]
+
+        return run_virtual(play())
+
+    assert told() == told()
+
+
+@virtual
+async def test_a_herd_polls_at_one_instant() -> None:
+    async with world(poll=5.0) as built:
+        herd = frozenset({Misbehaviour.HERD})
+        sims = [await built.device(f"herd{n}", misbehave=herd, on=False) for n in range(5)]
+        others = [await built.device(f"calm{n}", on=False) for n in range(5)]
+        for sim in [*sims, *others]:
+            sim.device.power_on()
+        await built.sleep(0.02)
+        assert all(sim.requests("GET") for sim in sims)
+        assert not all(sim.requests("GET") for sim in others)

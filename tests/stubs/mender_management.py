@@ -53,6 +53,8 @@ class MenderManagement(ManagementStub):
         self.devices: dict[str, dict[str, str]] = {}
         self.keys: dict[str, PublicKey] = {}
         self.artifacts: dict[str, str] = {}
+        self.files: dict[str, bytes] = {}
+        """Artifacts by name."""
         self.deployments: dict[str, Deployment] = {}
         self._count = 0
         self.route("POST", "/api/management/v1/useradm/auth/login", self.open_login)
@@ -122,6 +124,7 @@ class MenderManagement(ManagementStub):
             raise Refused(409, "an artifact with the same name and depends already exists")
         made = self._new("artifact")
         self.artifacts[made] = name
+        self.files[name] = fields[-1][1]
         return httpx.Response(201, headers={"location": f"{DEPLOYMENTS}/artifacts/{made}"})
 
     def _artifact_name(self, artifact: bytes) -> str:

@@ -26,6 +26,8 @@ class ThingsboardManagement(ManagementStub):
         self.devices: dict[str, dict[str, Any]] = {}
         self.tokens: dict[str, str] = {}
         self.packages: dict[str, dict[str, Any]] = {}
+        self.data: dict[str, bytes] = {}
+        """Of packages."""
         self.telemetry: dict[str, dict[str, list[dict[str, Any]]]] = {}
         self._count = 0
         self.route("POST", "/api/auth/login", self.open_login)
@@ -135,6 +137,7 @@ class ThingsboardManagement(ManagementStub):
         ((name, data),) = form(request)
         if name != "file":
             raise Refused(400, "Required part 'file' is not present.")
+        self.data[parts[0]] = data
         package.update(hasData=True, checksum=hashlib.sha256(data).hexdigest())
         return httpx.Response(200, json=package)
 

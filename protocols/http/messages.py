@@ -14,6 +14,9 @@ __all__ = ["JSON", "BadAnswer", "Refused", "json_body", "json_object", "retry_af
 
 JSON = "application/json"
 
+# Made once: `json.dumps` makes one for each call that wants other separators.
+_encode = json.JSONEncoder(separators=(",", ":"), ensure_ascii=False).encode
+
 MAX_RETRY_AFTER = 86_400.0
 """Seconds. A server that says more is obeyed for a day: by then its operator has looked."""
 
@@ -33,7 +36,7 @@ class Refused(Exception):
 
 def json_body(value: object) -> bytes:
     """Compact JSON."""
-    return json.dumps(value, separators=(",", ":"), ensure_ascii=False).encode()
+    return _encode(value).encode()
 
 
 def json_object(answer: HttpResponse) -> dict[str, Any]:

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import datetime
 import enum
+import re
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
@@ -59,6 +60,9 @@ MAX_NEXT_CHECK_IN = 30 * 86_400
 MAX_ERROR_TEXT = 200
 YEARS = range(1970, 9000)
 """Beyond, calendar arithmetic overflows; no campaign is there."""
+
+_UNUSABLE = re.compile("[\0\ud800-\udfff]")
+"""What neither `nvm` nor UTF-8 can hold."""
 
 
 class Reason(enum.StrEnum):
@@ -298,7 +302,7 @@ def _checked_object(name: str, value: object) -> Mapping[str, Any]:
 def _checked_text(name: str, value: object, low: int, high: int) -> str:
     if not isinstance(value, str) or not low <= len(value) <= high:
         raise BadAnswer(f"{name}: a string of {low} to {high} characters was expected")
-    if any(c == "\0" or "\ud800" <= c <= "\udfff" for c in value):
+    if _UNUSABLE.search(value):
         raise BadAnswer(f"{name}: holds a NUL or half a surrogate pair")
     return value
 

@@ -10,6 +10,7 @@ import pytest
 from agent.errors import UnusableSettings
 from agent.faults import FaultPlan
 from agent.flash import CutMode
+from agent.misbehaviour import Misbehaviour
 from agent.update import Outcome, State
 from tests.agent.parts import old_image
 from tests.protocols.http.checkin.world import (
@@ -540,6 +541,24 @@ async def test_a_cancel_during_the_download():
 
 
 @virtual
+async def test_a_device_that_ignores_a_cancel_installs_what_it_has():
+    async with world() as w:
+        w.backend.order("dev-1", package())
+        w.backend.next_check_in = 5
+        device = w.device(
+            bandwidth=500.0, misbehave=frozenset({Misbehaviour.IGNORE_CANCEL, Misbehaviour.HERD})
+        )
+        await w.until(lambda: device.engine.offset > 1000)
+        w.backend.abort("campaign-1")
+        await w.until(lambda: version(device) == "2.0.0")
+        await w.sleep(10)
+        kept, broken = w.judgement(Misbehaviour.IGNORE_CANCEL)
+        assert kept >= 3 and broken == 0
+        assert {status for _, _, _, status in w.backend.reports[1:]} == {409}
+        assert w.told == []
+
+
+@virtual
 async def test_a_cancel_while_it_waits_for_the_install():
     async with world() as w:
         w.backend.order("dev-1", package(), install=((20, 21),))
@@ -632,7 +651,9 @@ async def test_a_refused_credential_keeps_the_device_away():
 
 
 @pytest.mark.parametrize(
-    "body", [b"{}", b"<html>", b'{"serverTime": 1}', b"[" * 5000, b"\xff" * 100]
+    "body",
+    [b"{}", b"<html>", b'{"serverTime": 1}', b"[" * 5000, b"\xff" * 100, b"[" + b" " * (2 << 20)],
+    ids=["empty", "html", "types", "deep", "binary", "huge"],
 )
 def test_a_bad_answer_is_the_server_s_fault(body):
     @virtual

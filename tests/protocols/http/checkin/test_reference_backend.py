@@ -7,10 +7,11 @@ import pytest
 from agent.faults import FaultPlan
 from agent.flash import CutMode
 from agent.misbehaviour import Misbehaviour
+from agent.runtime.random import DeviceRandom
 from agent.update import Outcome, State
 from protocols.http.checkin.wire import Installed
 from tests.protocols.http.checkin.reference import reference_world
-from tests.protocols.http.checkin.world import DAY, client, version, virtual
+from tests.protocols.http.checkin.world import DAY, SERVER, client, version, virtual
 from tools.backend.backend import BackendConfig
 
 
@@ -170,6 +171,49 @@ def test_a_power_cut_at_any_flash_operation_ends_in_agreement(mode):
         # uninstalled; every other cut costs nothing but time.
         assert set(ends) <= {Outcome.SUCCESS, Outcome.REVERTED, Outcome.INSTALL_FAILED}
         assert ends.count(Outcome.SUCCESS) > 0.8 * len(ends)
+
+    run()
+
+
+@pytest.mark.parametrize("seed", range(4))
+def test_a_bad_network_and_bad_devices_end_in_agreement(seed):
+    """A fifth of all answers is lost after the backend has obeyed, and devices have every fault."""
+
+    @virtual
+    async def run():
+        async with reference_world(seed=seed) as w:
+            chaos = DeviceRandom(seed, 5)
+            app = w.reference.device_app
+
+            async def lossy(scope, receive, send):
+                lose = chaos.below(5) == 0
+
+                async def sent(message):
+                    if lose:
+                        raise OSError("the answer is lost")
+                    await send(message)
+
+                await app(scope, receive, sent)
+
+            w.http.serve(SERVER, lossy)
+            devices = []
+            for number in range(20):
+                plan = FaultPlan(
+                    bad_boots=int(chaos.below(5) == 0),
+                    cut_power_at=1 + chaos.below(140) if chaos.below(3) == 0 else None,
+                    cut_mode=tuple(CutMode)[chaos.below(3)],
+                    corrupt_page=chaos.below(12) if chaos.below(6) == 0 else None,
+                    cut_downloads=(chaos.below(13_000),),
+                    seed=number,
+                )
+                devices += await w.fleet(1, faults=plan)
+            await w.campaign(devices)
+            await w.until(w.settled, 2 * 3600)
+            await w.sleep(10)
+            result = w.audit()
+            found = [one.sentence() for one in result.differences]
+            assert (result.agree, result.differ) == (20, 0), found
+            assert sum(version(one) == "2.0.0" for one in devices) >= 8
 
     run()
 

@@ -136,7 +136,8 @@ class MqttTransport(Protocol):
     """What connects the devices of one worker to brokers."""
 
     def open(self, settings: MqttSettings, listener: MqttListener) -> MqttConnection:
-        """Begin to connect."""
+        """Begin to connect. Raises :class:`~agent.errors.UnusableSettings` for settings that no
+        attempt could succeed with."""
         ...
 
     async def close(self) -> None:

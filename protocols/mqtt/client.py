@@ -196,9 +196,13 @@ class MqttClient(ABC):
             self.device.run(self.message, topic, payload, duplicate)
 
     def disconnected(self, cause: MqttCause, detail: str) -> None:
-        if self._connection is None:
-            return
-        self._connection = None
+        if self._connection is not None:
+            self._connection = None
+            self._lost(cause, detail)
+
+    # --- inside
+
+    def _lost(self, cause: MqttCause, detail: str) -> None:
         self.registered = False
         delay = self._move(LinkEvent.ENDED, f"{cause.value}: {detail}" if detail else cause.value)
         if delay is not None:
@@ -206,8 +210,6 @@ class MqttClient(ABC):
                 self._timer = Timer(self._due)
             self.device.runtime.arm(self._timer, delay)
         self.device.run(self.ended, cause, detail)
-
-    # --- inside
 
     def _open(self) -> None:
         device = self.device
@@ -222,7 +224,10 @@ class MqttClient(ABC):
 
     def _due(self, now: float) -> None:
         self._move(LinkEvent.DUE, "back-off passed")
-        self.device.run(self._open)
+        try:
+            self.device.run(self._open)
+        except UnusableSettings as error:  # a credential that was replaced by a bad one
+            self._lost(MqttCause.UNREACHABLE, str(error))
 
     def _end(self, cause: str) -> MqttConnection | None:
         """No connection any more, and no new one."""

@@ -33,7 +33,7 @@ from paho.mqtt.reasoncodes import ReasonCode
 
 from agent.errors import LocalMisuse
 from agent.runtime.mqtt import MqttCause, MqttListener, MqttSettings, MqttTransport
-from protocols.http.tls import BadCredential, SslContexts
+from protocols.http.tls import SslContexts
 from protocols.mqtt.topics import check_filter, check_topic
 
 if TYPE_CHECKING:
@@ -97,13 +97,16 @@ class AiomqttTransport:
         return len(self._connections)
 
     def open(self, settings: MqttSettings, listener: MqttListener) -> _Connection:
+        """Raises :class:`~protocols.http.tls.BadCredential` for certificates or a key that TLS
+        cannot use: no attempt would ever succeed."""
+        context = _context(settings, self.contexts) if settings.tls else None
         if self._executor is None:
             self._executor = ThreadPoolExecutor(CONNECT_THREADS, "mqtt-connect")
         connection = _Connection(self, listener)
         self._connections.add(connection)
         if self._tending is None:
             self._tending = self.loop.call_later(TEND_SECONDS, self._tend)
-        self.tell(connection.connect(settings, self.contexts, self._executor))
+        self.tell(connection.connect(settings, context, self._executor))
         return connection
 
     async def close(self) -> None:
@@ -158,7 +161,9 @@ def _context(settings: MqttSettings, contexts: SslContexts) -> ssl.SSLContext:
 class _Client(aiomqtt.Client):
     """aiomqtt's client without its tasks; what it hears goes to `owner`."""
 
-    def __init__(self, owner: _Connection, settings: MqttSettings, contexts: SslContexts) -> None:
+    def __init__(
+        self, owner: _Connection, settings: MqttSettings, context: ssl.SSLContext | None
+    ) -> None:
         self._owner = owner
         self._drained: asyncio.Future[None] | None = None
         will = settings.will
@@ -175,7 +180,7 @@ class _Client(aiomqtt.Client):
             keepalive=settings.keepalive,
             bind_address=settings.bind or "",
             timeout=CONNACK_SECONDS,
-            tls_context=_context(settings, contexts) if settings.tls else None,
+            tls_context=context,
         )
         # What goes wrong is told to the listener; a line for each device of a fleet helps nobody.
         self._client.disable_logger()
@@ -390,11 +395,14 @@ class _Connection:
     # --- told as stories
 
     async def connect(
-        self, settings: MqttSettings, contexts: SslContexts, executor: ThreadPoolExecutor
+        self,
+        settings: MqttSettings,
+        context: ssl.SSLContext | None,
+        executor: ThreadPoolExecutor,
     ) -> None:
         try:
-            client = _Client(self, settings, contexts)
-        except (BadCredential, ValueError) as error:
+            client = _Client(self, settings, context)
+        except ValueError as error:  # what paho finds wrong with a client id or a will
             self._over(MqttCause.UNREACHABLE, str(error))
             return
         try:

@@ -16,6 +16,7 @@ import pytest
 from agent.credentials import Credential
 from agent.runtime.clock import LoopClock
 from agent.runtime.mqtt import MqttCause, MqttSettings
+from protocols.http.tls import BadCredential
 from protocols.mqtt import AiomqttTransport
 from protocols.mqtt.transport import CONNECT_THREADS
 from tests.protocols.mqtt.contract import SCENES, Heard, Scene, World
@@ -90,9 +91,9 @@ async def test_tls_verifies_both_sides(broker: Mosquitto, transport: AiomqttTran
         Credential(certificate=own.certificate, private_key=b"no key"),
         Credential(authorities=b"nobody"),
     ):
-        heard = await refused(transport, secure(broker, broken))
-        assert heard.over is MqttCause.UNREACHABLE
-        assert "no key" not in heard.detail
+        with pytest.raises(BadCredential) as caught:
+            transport.open(secure(broker, broken), Heard())
+        assert "no key" not in str(caught.value)
     assert len(transport) == 0
 
 

@@ -54,6 +54,9 @@ MAX_PACKAGE = 64 << 20
 MAX_NAME = 128
 """Characters of a firmware name; likewise."""
 
+MAX_VERSION = 255
+"""Characters of a version, as the object model of LwM2M and the device wire have them."""
+
 DAYS = 7
 """How long a campaign made by `create_campaign` may run."""
 
@@ -318,6 +321,8 @@ class Backend:
             raise RequestRefused(f"The firmware is larger than {MAX_PACKAGE} bytes", status=413)
         if not 0 < len(name) <= MAX_NAME:
             raise RequestRefused(f"A firmware name has 1 to {MAX_NAME} characters")
+        if not 0 < len(version) <= MAX_VERSION or len(version_from) > MAX_VERSION:
+            raise RequestRefused(f"A firmware version has 1 to {MAX_VERSION} characters")
         firmware = Firmware(
             account=account or self.config.account,
             name=name,

@@ -79,6 +79,7 @@ class DeviceLogs:
     def _purge(self, connection: Connection) -> Counter[str]:
         oldest = self._time.now() - KEPT
         connection.execute(delete(tables.check_ins).where(tables.check_ins.c.time < oldest))
+        connection.execute(delete(tables.reports).where(tables.reports.c.time < oldest))
         connection.execute(delete(tables.logging).where(tables.logging.c.expires < oldest))
         old = tables.logs.c.stored < oldest
         query = select(tables.logs.c.device, func.count()).where(old).group_by(tables.logs.c.device)

@@ -420,6 +420,12 @@ async def test_a_silent_device_loses_its_place_and_goes_on_later() -> None:
 
 
 @virtual
+async def test_how_often_to_come_is_a_setting() -> None:
+    async with fleet(contact=90.5) as (_backend, [device], _firmware):
+        assert (await device.check_in())["nextCheckIn"] == 91
+
+
+@virtual
 async def test_before_the_start_it_is_told_when_to_come() -> None:
     async with fleet(timing="documented") as (backend, [device], firmware):
         assert (await device.check_in())["nextCheckIn"] == DAY

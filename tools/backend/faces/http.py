@@ -93,7 +93,7 @@ class Contact:
     state: str = ""
     reason: str = ""
     version: str = ""
-    cancels: set[str] = field(default_factory=set)
+    cancels: frozenset[str] = frozenset()
     """Orders that were withdrawn and that it has not been told of."""
     seqs: dict[str, int] = field(default_factory=dict)
     """The last report by campaign."""
@@ -154,7 +154,7 @@ class HttpFace:
     def withdraw(self, device: str) -> None:
         order = self._ordered.pop(device, None)
         if order is not None:
-            self._contact(device).cancels.add(order.terms.campaign)
+            self._contact(device).cancels |= {order.terms.campaign}
 
     def believed(self, device: str) -> FaceBelief | None:
         contact = self._contacts.get(device)
@@ -244,7 +244,7 @@ class HttpFace:
             answer["campaign"] = campaign_answer(order, f"{base}{order.package.digest}")
             # Begun again: what was withdrawn before is not to be stopped any more.
             cancels.discard(order.terms.campaign)
-            contact.cancels.discard(order.terms.campaign)
+            contact.cancels -= {order.terms.campaign}
         contact.cancels -= cancels
         if cancels:
             answer["cancel"] = sorted(cancels)

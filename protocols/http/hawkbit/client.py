@@ -170,11 +170,10 @@ class HawkbitClient(HttpPoller):
         elif polled.confirmation is not None:
             changed = await self._confirm(polled.confirmation)
         elif polled.deployment is not None:
-            if polled.deployment.id == self.closed:
-                return False
-            changed = await self.deployments.offered(polled.deployment)
+            if polled.deployment.id != self.closed:
+                changed = await self.deployments.offered(polled.deployment)
         else:
-            changed = await self.deployments.withdrawn()
+            self.deployments.withdrawn()
         if self.options.read_installed and polled.installed is not None:
             await self._read_installed(polled.installed)
         return changed

@@ -21,9 +21,7 @@ from protocols.http.hawkbit.options import Soft
 from protocols.http.hawkbit.reports import GONE
 from protocols.http.hawkbit.resources import Artifact, Deployment, Link, deployment
 from protocols.http.hawkbit.tables import (
-    ACCEPTED,
-    DOWNLOADED,
-    DOWNLOADING,
+    FEEDBACK,
     RESUMED,
     SCHEDULED,
     STEPS,
@@ -31,15 +29,20 @@ from protocols.http.hawkbit.tables import (
     Step,
     directive,
 )
-from protocols.http.messages import BadAnswer, json_object
+from protocols.http.messages import BadAnswer, json_object, retry_after
 
 if TYPE_CHECKING:
     from protocols.http.hawkbit.client import HawkbitClient
 
 __all__ = ["Deployments"]
 
+TAKEN, DOWNLOADING = FEEDBACK[State.DOWNLOADING, None]
+(DOWNLOADED,) = FEEDBACK[State.DOWNLOADED, None]
+(INSTALLING,) = FEEDBACK[State.INSTALLING, None]
+
 HEAD_TRIES = 5
 """Times that the first bytes of an artifact are asked for, before the connection counts as lost."""
+HEAD_REDIRECTS = 5
 
 
 class Deployments:
@@ -84,17 +87,14 @@ class Deployments:
         link = Link("", action.id, self._version)
         return await self._carry_out(self._step(action), action, link)
 
-    async def withdrawn(self) -> bool:
+    def withdrawn(self) -> None:
         """The poll has no link to the action that the device works on: it was deleted, or quit by
         force. An install that began goes on, and its report will meet 410."""
         client = self._client
         self.forget()
-        if client.memory.action is None:
-            return False
-        if client.device.engine.state in (State.INSTALLING, State.TRIAL):
-            return False
-        self.stop()
-        return False
+        installing = client.device.engine.state in (State.INSTALLING, State.TRIAL)
+        if client.memory.action is not None and not installing:
+            self.stop()
 
     def stop(self) -> None:
         """End the work on the action, whatever it has come to, and forget it."""
@@ -193,14 +193,14 @@ class Deployments:
         mine = client.memory.action
         assert mine is not None
         if Misbehaviour.OUT_OF_ORDER in client.misbehave:
-            steps = [(DOWNLOADING, "download"), (DOWNLOADED, "downloaded"), (ACCEPTED, "install")]
+            steps = [(DOWNLOADING, "download"), (DOWNLOADED, "downloaded"), (INSTALLING, "install")]
             await client.reports.disordered(action.id, steps)
         elif "kept" in mine.sent:
             if not await self._step_landed("resumed", RESUMED, "the window is open", action):
                 return
         elif not await self._step_landed("downloaded", DOWNLOADED, "verified", action):
             return
-        if not await self._step_landed("install", ACCEPTED, "installs and reboots", action):
+        if not await self._step_landed("install", INSTALLING, "installs and reboots", action):
             return
         if client.memory.action is not None and engine.state is State.DOWNLOADED:
             engine.install()
@@ -221,12 +221,11 @@ class Deployments:
                 (one for one in action.artifacts if resume_key(one.url) == engine.uri), None
             )
         if artifact is not None:
-            if not await self._step_landed(
-                f"resumed {client.device.boots}", RESUMED, "goes on with the download", action
-            ):
+            # Once per uptime, which is how often a download is resumed: no need to remember it.
+            if not await self._step_landed("", RESUMED, "goes on with the download", action):
                 return
         else:
-            if not await self._step_landed("accepted", ACCEPTED, "takes the update", action):
+            if not await self._step_landed("taken", TAKEN, "takes the update", action):
                 return
             artifact = await self._examined(action)
             if artifact is None:
@@ -268,9 +267,13 @@ class Deployments:
             ("Range", f"bytes=0-{HEAD_SIZE - 1}"),
             ("Accept-Encoding", "identity"),
         ]
+        device = client.device
         for tried in range(1, HEAD_TRIES + 1):
+            wait = client.BACKOFF.delay(tried, device.random)
             try:
-                async with client.http.stream("GET", artifact.url, headers=fields) as stream:
+                async with client.http.stream(
+                    "GET", artifact.url, headers=fields, redirects=HEAD_REDIRECTS
+                ) as stream:
                     if stream.status == 416:
                         return b""  # an empty file
                     if stream.status in (200, 206):
@@ -284,10 +287,11 @@ class Deployments:
                         raise DownloadFailed(
                             Outcome.BAD_URI, f"{artifact.filename} was answered {stream.status}"
                         )
+                    asked = retry_after(stream.headers, device.runtime.clock.utc())
+                    wait = wait if asked is None else asked + device.random.uniform(0.0, wait)
             except HttpFailed as error:
                 client.note(f"the head of {artifact.filename}: {error}")
-            wait = client.BACKOFF.delay(tried, client.device.random)
-            await client.device.runtime.clock.sleep(wait)
+            await device.runtime.clock.sleep(wait)
         raise DownloadFailed(Outcome.CONNECTION_LOST, f"{artifact.filename} cannot be read")
 
     # -- internals ------------------------------------------------------------------------------

@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING
 
 from agent.misbehaviour import Misbehaviour
 from agent.runtime.http import HttpFailed
-from agent.update import Outcome, State
+from agent.update import Outcome
 from protocols.http.hawkbit.feedback import feedback_body
 from protocols.http.hawkbit.misbehaviour import OVERSIZED_DETAILS, foreign_action, judge
 from protocols.http.hawkbit.tables import (
@@ -23,7 +23,6 @@ from protocols.http.hawkbit.tables import (
     FEEDBACK,
     ONLY_DOWNLOADED,
     SUCCEEDED,
-    Execution,
     Finished,
     Report,
 )
@@ -53,15 +52,15 @@ class Reports:
         """The action for which the wrong reports were made already."""
 
     async def step(self, name: str, report: Report, detail: str) -> bool:
-        """Report a step of the action, unless that was done before. False: the server answered that
-        the action is gone."""
+        """Report a step of the action, unless that was done before; one without a name is always
+        reported. False: the server answered that the action is gone."""
         client = self._client
         action = client.memory.action
         assert action is not None, "a step of no action"
         if name in action.sent or report.execution not in client.options.persona.executions:
             return True
         status = await self._lossy(action.id, report, [detail])
-        if client.memory.action is not None:
+        if name and client.memory.action is not None:
             client.memory.sent(name)
         return status not in GONE
 
@@ -104,6 +103,7 @@ class Reports:
         if status == OK:
             client.tell("unfinished", "downloaded", None)
         client.forget()
+        client.closed = action.id
         return True
 
     async def answer_cancel(self, action: str, report: Report, detail: str) -> int:
@@ -230,11 +230,3 @@ class Reports:
         url = f"{client.base}/{resource}/{action}/feedback"
         answer = await client.ask("POST", url, headers=client.fields, json=body)
         return answer.status
-
-
-assert all(
-    report.execution is not Execution.CLOSED
-    for (state, outcome), reports in FEEDBACK.items()
-    if outcome is None and state is not State.IDLE
-    for report in reports
-), "an attempt that goes on closes nothing"

@@ -35,7 +35,6 @@ __all__ = [
     "Report",
     "Step",
     "directive",
-    "is_final",
 ]
 
 
@@ -103,11 +102,6 @@ FEEDBACK: dict[tuple[State, Outcome | None], tuple[Report, ...]] = {
     (State.DOWNLOADED, Outcome.INSTALL_FAILED): (FAILED,),
     (State.DOWNLOADED, Outcome.REVERTED): (FAILED,),
 }
-
-
-def is_final(report: Report) -> bool:
-    """It ends the action on the server (for `downloaded`: because it is download only)."""
-    return report.execution is Execution.CLOSED or report == ONLY_DOWNLOADED
 
 
 class CancelAnswer(enum.Enum):

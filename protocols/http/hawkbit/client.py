@@ -197,8 +197,6 @@ class HawkbitClient(HttpPoller):
         verdict = CANCEL[self.device.engine.state if mine else State.IDLE]
         if verdict is CancelAnswer.ACCEPT:
             verdict = self.options.cancel
-            if verdict is CancelAnswer.ACCEPT:
-                verdict = self.options.persona.cancel
         if verdict is not CancelAnswer.ACCEPT:
             return await self._refuse_cancel(stop, verdict)
         if mine or action is None:

@@ -9,7 +9,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 from agent.registry import Registry
-from protocols.http.hawkbit.tables import CancelAnswer, Execution
+from protocols.http.hawkbit.tables import Execution
 
 __all__ = ["FOTILLA", "RAUC_HAWKBIT_UPDATER", "SWUPDATE", "Persona", "personas"]
 
@@ -28,8 +28,6 @@ class Persona:
     """Always has the member `progress`, which hawkBit takes and does not use."""
     executions: frozenset[Execution] = frozenset(Execution)
     """What it reports on deploymentBase; a final report is sent whatever stands here."""
-    cancel: CancelAnswer = CancelAnswer.ACCEPT
-    """Its answer to a cancel that it could accept."""
 
 
 FOTILLA = Persona("fotilla")

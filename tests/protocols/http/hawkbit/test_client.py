@@ -546,16 +546,25 @@ async def test_a_server_that_keeps_nothing_is_named() -> None:
     async with world(poll=1.0) as built:
         sim = await built.device("wild-2", misbehave=wrong, on=False)
         poll = b'{"config":{"polling":{"sleep":"00:00:30"}}}'
-        built.bent.bend("GET", "/controller/v1/wild-1", poll)
-        built.bent.bend("GET", "/controller/v1/wild-2", poll, times=1)
-        action = await deploy(built, sim)
+        clone = sim.name.replace("-2-1", "-2-0")
+        built.bent.bend("GET", f"/controller/v1/{clone}", poll)
+        built.bent.bend("GET", f"/controller/v1/{sim.name}", poll, times=1)
+        built.bent.bend("POST", "/feedback", 200)
+        await deploy(built, sim)
         sim.device.power_on()
-        await built.until(lambda: bool(sim.requests("artifacts")) or built.now > 20)
+        await built.until(lambda: bool(sim.told))
+        await built.sleep(1)
         ledger = built.runtime.misbehaviours.snapshot()
-        assert ledger["hawkbit", "stale-credential"].broken == 1
-        (example,) = ledger["hawkbit", "stale-credential"].examples
-        assert example == "wild-2-1: a stale token was answered 200, 401 expected"
-        assert action
+        assert {name for _, name in ledger} == {one.value for one in wrong}
+        for (_, name), judgement in ledger.items():
+            assert judgement.broken >= 1, name
+            assert sim.name in judgement.examples[0]
+        assert ledger["hawkbit", "late-report"].examples == (
+            f"{sim.name}: a step after the end was answered 200, 410 expected",
+        )
+        assert ledger["hawkbit", "oversized-report"].examples == (
+            f"{sim.name}: 60 messages at once was answered 200, 400 or 413 or 429 expected",
+        )
 
 
 # -- people ---------------------------------------------------------------------------------------
@@ -647,6 +656,34 @@ async def test_a_device_that_denies_withdraws_its_standing_consent() -> None:
         await built.polls(3)
         assert len(sim.requests("deactivateAutoConfirm")) == 1
         assert sim.version == "2.0.0"
+
+
+@virtual
+async def test_standing_consent_that_the_server_overlooks() -> None:
+    """Active already, and asked all the same: the answer is yes."""
+    async with (
+        world(poll=1.0) as built,
+        built.setting("user.confirmation.flow.enabled", True),
+    ):
+        sim = await built.device("overlooked", options={"confirm": "auto"})
+        state = b'{"autoConfirm":{"active":true},"_links":{}}'
+        built.bent.bend("GET", "/confirmationBase", state, times=1)
+        action = await deploy(built, sim, confirmationRequired=True)
+        assert await ends(built, sim, action) == "finished"
+        assert len(sim.requests(f"confirmationBase/{action}/feedback")) == 1
+        assert not sim.requests("activateAutoConfirm")
+
+
+@virtual
+async def test_a_confirmation_that_nobody_waits_for() -> None:
+    async with (
+        world(poll=1.0) as built,
+        built.setting("user.confirmation.flow.enabled", True),
+    ):
+        sim = await built.device("late-yes")
+        built.bent.bend("POST", "/confirmationBase/", 410, times=2)
+        action = await deploy(built, sim, confirmationRequired=True)
+        assert await ends(built, sim, action) == "finished"
 
 
 @virtual

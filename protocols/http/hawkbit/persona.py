@@ -9,7 +9,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 from agent.registry import Registry
-from protocols.http.hawkbit.tables import Execution
+from protocols.http.hawkbit.tables import Execution, Report
 
 __all__ = ["FOTILLA", "RAUC_HAWKBIT_UPDATER", "SWUPDATE", "Persona", "personas"]
 
@@ -27,7 +27,13 @@ class Persona:
     progress: bool = False
     """Always has the member `progress`, which hawkBit takes and does not use."""
     executions: frozenset[Execution] = frozenset(Execution)
-    """What it reports on deploymentBase; a final report is sent whatever stands here."""
+    """The words it has; a step that it has no word for is `proceeding`."""
+
+    def worded(self, report: Report) -> Report:
+        """A step in this client's words."""
+        if report.execution in self.executions:
+            return report
+        return Report(Execution.PROCEEDING, report.finished)
 
 
 FOTILLA = Persona("fotilla")

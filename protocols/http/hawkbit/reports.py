@@ -57,7 +57,7 @@ class Reports:
         client = self._client
         action = client.memory.action
         assert action is not None, "a step of no action"
-        if name in action.sent or report.execution not in client.options.persona.executions:
+        if name in action.sent:
             return True
         status = await self._lossy(action.id, report, [detail])
         if name and client.memory.action is not None:
@@ -66,8 +66,7 @@ class Reports:
 
     async def mention(self, action: str, report: Report, detail: str) -> None:
         """Report a step of an action that the device has not taken up."""
-        if report.execution in self._client.options.persona.executions:
-            await self._lossy(action, report, [detail])
+        await self._lossy(action, report, [detail])
 
     async def close(self) -> bool:
         """Report how the attempt ended, if it did. True: something was settled. Raises what a poll
@@ -185,6 +184,7 @@ class Reports:
         """The status of a report that may get lost: 0 when it did."""
         if Misbehaviour.NEVER_REPORT in self._client.misbehave:
             return 0
+        report = self._client.options.persona.worded(report)
         try:
             status = await self._post("deploymentBase", action, report, details)
             if Misbehaviour.DUPLICATE_REPORT in self._client.misbehave:

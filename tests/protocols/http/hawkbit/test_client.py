@@ -489,7 +489,7 @@ async def test_terse_personas(persona: str) -> None:
         assert await ends(built, sim, action) == "finished"
         history = await built.history(sim, action)
         steps = [one for one in history if one not in ("retrieved", "download")]
-        assert steps == ["running", "running", "running", "finished"]
+        assert steps == ["running"] * 5 + ["finished"], "the assignment, and four steps"
         assert "downloaded" not in history
 
 

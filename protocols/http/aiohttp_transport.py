@@ -356,6 +356,8 @@ class _Wire:
         if self.idle:
             return
         payload, self._payload = self._payload, None
+        if payload is not None and payload.is_eof() and not payload.at_eof():
+            payload.read_nowait()  # of a redirect, say: all here, and of no interest
         if payload is None or not payload.at_eof() or not self.alive:
             self.close()
             return

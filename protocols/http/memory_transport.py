@@ -65,8 +65,10 @@ class MemoryHttp:
             self.serve(origin, app)
         self.latency = latency
         self.bandwidth = bandwidth
-        self.clients: set[MemoryClient] = set()
-        self.tasks: set[asyncio.Task[None]] = set()
+        # Dicts, for sets have no order and the same seed must give the same run.
+        self.clients: dict[MemoryClient, None] = {}
+        """Those with requests under way."""
+        self.tasks: dict[asyncio.Task[None], None] = {}
         self._ports = 0
 
     def serve(self, origin: str, app: AsgiApp) -> None:
@@ -102,7 +104,7 @@ class MemoryClient(ExchangeClient):
     def __init__(self, transport: MemoryHttp, identity: HttpIdentity) -> None:
         super().__init__(transport.runtime, identity)
         self.transport = transport
-        self._open: set[_MemoryExchange] = set()
+        self._open: dict[_MemoryExchange, None] = {}
 
     async def open(
         self,
@@ -128,8 +130,8 @@ class MemoryClient(ExchangeClient):
         if app is None:
             raise HttpFailed(Why.UNREACHABLE, Phase.CONNECT, f"{where}: Connection refused")
         exchange = _MemoryExchange(self, site, method, timeouts, min(window, WINDOW))
-        self._open.add(exchange)
-        transport.clients.add(self)
+        self._open[exchange] = None
+        transport.clients[self] = None
         scope = self._scope(method, site, target, fields, body)
         exchange.start(app, scope, body)
         await exchange.head(timeouts.answer)
@@ -140,9 +142,9 @@ class MemoryClient(ExchangeClient):
             exchange.cut()
 
     def ended(self, exchange: _MemoryExchange) -> None:
-        self._open.discard(exchange)
+        self._open.pop(exchange, None)
         if not self._open:
-            self.transport.clients.discard(self)
+            self.transport.clients.pop(self, None)
 
     def _scope(
         self, method: str, site: Site, target: str, fields: Fields, body: bytes
@@ -251,8 +253,8 @@ class _MemoryExchange:
         self._request = body
         tasks = self._client.transport.tasks
         self._task = asyncio.get_running_loop().create_task(self._serve(app, scope))
-        tasks.add(self._task)
-        self._task.add_done_callback(tasks.discard)
+        tasks[self._task] = None
+        self._task.add_done_callback(lambda task: tasks.pop(task, None))
 
     async def _serve(self, app: AsgiApp, scope: dict[str, Any]) -> None:
         transport = self._client.transport

@@ -25,7 +25,7 @@ Ask = Callable[[], Awaitable[object]]
 
 @asynccontextmanager
 async def with_aiohttp(url: str, connections: int) -> AsyncIterator[Ask]:
-    connector = aiohttp.TCPConnector(limit=0)
+    connector = aiohttp.TCPConnector(limit=0, keepalive_timeout=3600.0)
     async with aiohttp.ClientSession(connector=connector) as session:
 
         async def ask() -> object:
@@ -37,7 +37,9 @@ async def with_aiohttp(url: str, connections: int) -> AsyncIterator[Ask]:
 
 @asynccontextmanager
 async def with_httpx(url: str, connections: int) -> AsyncIterator[Ask]:
-    limits = httpx.Limits(max_connections=connections, max_keepalive_connections=connections)
+    limits = httpx.Limits(
+        max_connections=connections, max_keepalive_connections=connections, keepalive_expiry=None
+    )
     async with httpx.AsyncClient(limits=limits, timeout=60.0, trust_env=False) as client:
 
         async def ask() -> object:
@@ -64,9 +66,11 @@ class Load:
         self._running = False
 
     async def load(self, seconds: float) -> Mapping[str, object]:
+        # The connections are open before anything counts, as those of the devices are.
+        await asyncio.gather(*(self._ask() for _ in range(self._connections)))
         self._running = True
         tasks = [asyncio.ensure_future(self._loop()) for _ in range(self._connections)]
-        await asyncio.sleep(seconds / 5)  # all connections are open and busy
+        await asyncio.sleep(seconds / 5)  # all of them are busy
         begun, before = cpu(), self._done
         await asyncio.sleep(seconds)
         ended, done = cpu(), self._done - before

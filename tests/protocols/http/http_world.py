@@ -151,6 +151,7 @@ async def world(
     poller: type[IdlePoller] = IdlePoller,
     latency: float = 0.02,
     on: bool = True,
+    slot_size: int = SLOT,
     **settings: Any,
 ) -> AsyncIterator[World]:
     """A world whose device is on, unless told otherwise."""
@@ -158,7 +159,12 @@ async def world(
         server = Server(runtime)
         http = runtime.http = MemoryHttp(runtime, {ORIGIN: server}, latency=latency)
         device = Device(
-            runtime, "dev-0", image=old_image(), trusted=trusted(), slot_size=SLOT, faults=faults
+            runtime,
+            "dev-0",
+            image=old_image(),
+            trusted=trusted(),
+            slot_size=slot_size,
+            faults=faults,
         )
         made = World(runtime, device, server, http)
         chosen = ClientSettings(server=ORIGIN, trace=made.trace.append, **settings)

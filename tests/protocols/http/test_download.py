@@ -23,7 +23,7 @@ from protocols.http.download import (
     check,
     fetch,
 )
-from tests.agent.parts import new_image
+from tests.agent.parts import image, new_image
 from tests.protocols.http.http_world import (
     ORIGIN,
     Asked,
@@ -87,15 +87,18 @@ async def test_a_weak_tag_never_goes_into_if_range() -> None:
 
 
 @virtual
-async def test_a_download_goes_on_after_a_power_loss() -> None:
+async def test_a_download_goes_on_at_its_checkpoint_after_a_power_loss() -> None:
     """Fewer bytes cross the wire, and the hash covers those that were in flash already."""
-    big = IMAGE  # 13 KiB: below a checkpoint, so the engine begins at 0 again
-    async with world(faults=FaultPlan(cut_power_at=8)) as here:
+    big = image(2, 150_000, 2)
+    resource = Resource(URL, len(big), {"sha256": hashlib.sha256(big).hexdigest()})
+    async with world(faults=FaultPlan(cut_power_at=110), slot_size=256 * 1024) as here:
         here.server.judge = ranged(big)
+        downloads: list[Download] = []
         done: list[bool] = []
 
         async def story() -> None:
-            done.append(await Download(here.poller, GOOD).run())
+            downloads.append(Download(here.poller, resource))
+            done.append(await downloads[-1].run())
 
         here.poller.begin(story())
         await here.sleep(30)
@@ -104,7 +107,11 @@ async def test_a_download_goes_on_after_a_power_loss() -> None:
         here.poller.begin(story())
         await here.sleep(30)
         assert done == [True]
-        assert stored(here) == IMAGE
+        assert here.device.flash.read(SECONDARY, 0, len(big)) == big
+        first, second = here.server.asked
+        assert "range" not in first.headers
+        assert second.headers["range"] == "bytes=65536-"
+        assert downloads[1].received == len(big) - 65536
 
 
 @virtual

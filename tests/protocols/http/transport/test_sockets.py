@@ -142,6 +142,23 @@ async def test_connections_are_kept_and_never_shared(transport: AiohttpTransport
     assert peers[3] == peers[5] and peers[3][0] == "127.0.0.9"
 
 
+async def test_a_redirect_with_a_body_keeps_its_connection(transport: AiohttpTransport) -> None:
+    peers: list[Any] = []
+
+    async def answer(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        while head := await reader.readuntil(b"\r\n\r\n"):
+            peers.append(writer.get_extra_info("peername"))
+            if head.startswith(b"GET / "):
+                writer.write(b"HTTP/1.1 302 Found\r\nLocation: /x\r\nContent-Length: 4\r\n\r\nhere")
+            else:
+                writer.write(OK + b"Content-Length: 2\r\n\r\nok")
+
+    async with raw_server(answer) as origin:
+        found = await client(transport).request("GET", origin, redirects=1)
+    assert found.body == b"ok" and found.url == f"{origin}/x"
+    assert len(peers) == 2 and len(set(peers)) == 1
+
+
 async def test_a_kept_connection_is_closed_after_a_while(transport: AiohttpTransport) -> None:
     closed = asyncio.Event()
 

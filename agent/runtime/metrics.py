@@ -29,12 +29,14 @@ UNITS_PER_SECOND = 10_000_000  # 100 ns: an exchange on loopback takes some 50 Â
 _TOP_BITS = 45  # 2**45 units are 40 days: longer than the longest campaign in virtual time
 BUCKETS = (_TOP_BITS - _SUB_BITS) * SUB_BUCKETS + SUB_BUCKETS
 
-# Counters that every worker has from the start, so a report shows zeros and not gaps.
+# Counters that every worker has from the start, so a report shows zeros and not gaps. Bytes are
+# those of whole datagrams, and of the bodies of HTTP and MQTT.
 COUNTER_NAMES = (
     "bytes_in",
     "bytes_out",
     "datagrams_in",
     "datagrams_out",
+    "requests",
     "retransmissions",
     "duplicates",
     "malformed",

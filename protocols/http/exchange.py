@@ -164,6 +164,7 @@ class ExchangeClient(ABC):
         try:
             fields = exchange.headers
             data = b"" if method == "HEAD" else await self._read_whole(exchange, limit)
+            self.runtime.metrics.counters["bytes_in"] += len(data)
             if "content-encoding" in fields:
                 data = _decoded(data, fields["content-encoding"], limit)
             return HttpResponse(exchange.status, fields, data, url)
@@ -207,9 +208,12 @@ class ExchangeClient(ABC):
         except BadUrl as error:
             raise HttpFailed(Why.BAD_URL, Phase.RESOLVE, str(error)) from None
         _check(method, fields)
+        counters = self.runtime.metrics.counters
         followed = 0
         while True:
             sent = fields if self._jar is None else self._with_cookies(fields, url)
+            counters["requests"] += 1
+            counters["bytes_out"] += len(body)
             exchange = await self.open(method, site, target, sent, body, timeouts, window)
             if self.identity.cookies and "set-cookie" in exchange.headers:
                 self._keep_cookies(exchange, url)
@@ -345,6 +349,7 @@ class BodyStream:
                 self._link.cut(cuts[-1])
             raise HttpFailed(Why.CUT, Phase.BODY, f"at byte {self._offset}, as planned")
         self._offset += len(data)
+        self._runtime.metrics.counters["bytes_in"] += len(data)
         bandwidth = self._link.bandwidth
         if bandwidth is not None:
             clock = self._runtime.clock

@@ -123,8 +123,10 @@ class Progress:
         parts = [
             f"in {size(rates.get('bytes_in', 0))}/s",
             f"out {size(rates.get('bytes_out', 0))}/s",
-            f"{rates.get('datagrams_in', 0):,.0f} datagrams/s",
         ]
+        for name, shown in (("datagrams_in", "datagrams/s"), ("requests", "requests/s")):
+            if view.counters.get(name, 0):
+                parts.append(f"{rates.get(name, 0):,.0f} {shown}")
         retransmissions = view.counters.get("retransmissions", 0)
         if retransmissions:
             parts.append(f"{retransmissions:,} retransmissions")

@@ -73,6 +73,8 @@ def _latencies(result: RunResult) -> Table:
     for name in LATENCIES:
         histogram = getattr(result.metrics, name)
         count = histogram.count
-        shown = [duration(histogram.percentile(p)) if count else "-" for p in PERCENTILES]
+        if not count:
+            continue  # not every protocol has everything
+        shown = [duration(histogram.percentile(p)) for p in PERCENTILES]
         table.add_row(_TITLES[name], f"{count:,}", *shown)
     return table

@@ -18,7 +18,7 @@ INTERVAL = 1.0  # seconds between samples, before any thinning
 MAX_SAMPLES = 2048  # more than twice the pixels that a plot has across
 PERCENTILES = (50, 95, 99)
 LATENCIES = ("registration", "request", "block", "update", "lag")
-RATES = ("bytes_in", "bytes_out", "datagrams_in", "datagrams_out", "retransmissions")
+RATES = ("bytes_in", "bytes_out", "datagrams_in", "datagrams_out", "requests", "retransmissions")
 
 
 @dataclass(frozen=True, slots=True)

@@ -8,18 +8,16 @@ of the HTTP clients' own download. Both go on where the engine's record stands a
 from __future__ import annotations
 
 import asyncio
-from typing import TYPE_CHECKING, cast
+from typing import TYPE_CHECKING
 
-from agent.credentials import Credential
 from agent.flash import SECONDARY, PowerLoss
 from agent.outcome import Outcome
-from agent.runtime.http import HttpIdentity, HttpLink
 from agent.runtime.wheel import Timer
 from agent.update import State
 from agent.verification import OUTCOME_OF
 from firmware_images.errors import ImageRefused
+from protocols.http.carrier import Carrier
 from protocols.http.download import Download, Resource
-from protocols.http.transport import transport_of
 from protocols.mqtt.aws.document import OtaFile, Way
 from protocols.mqtt.aws.options import AwsOptions
 from protocols.mqtt.aws.signature import SignatureCheck, load_signer
@@ -27,7 +25,6 @@ from protocols.mqtt.aws.streams import StreamDownload, stream_rejection
 from protocols.mqtt.aws.topics import Answer, Kind
 
 if TYPE_CHECKING:
-    from protocols.http.poller import HttpPoller
     from protocols.mqtt.aws.client import AwsClient
 
 __all__ = ["STREAM_ERRORS", "Fetch"]
@@ -255,9 +252,10 @@ class Fetch:
         self._story = asyncio.get_running_loop().create_task(self._by_url())
 
     async def _by_url(self) -> None:
-        way = _HttpWay(self._client)
+        client = self._client
+        # A presigned URL is proof enough: the thing's certificate is for the broker alone.
         download = Download(
-            cast("HttpPoller", way),
+            Carrier(client.device, client.settings, self._file.url),
             Resource(self._file.url, self._file.size),
             # With a signature to check a cut download begins again: its digest lived in RAM.
             unpacker=self._new_check if self._options.signer else None,
@@ -276,23 +274,6 @@ class Fetch:
             self._step = step
             if offset < self._file.size:
                 self._client.progressed()
-
-
-class _HttpWay:
-    """What a download asks of the client that it belongs to."""
-
-    __slots__ = ("device", "http", "link", "settings")
-
-    def __init__(self, client: AwsClient) -> None:
-        self.device = client.device
-        self.settings = client.settings
-        faults = client.device.faults
-        cuts = () if faults is None else faults.cut_downloads
-        self.link = HttpLink(client.settings.bandwidth, cuts)
-        # A presigned URL is proof enough: the thing's certificate is for the broker alone.
-        trusted = Credential(authorities=client.settings.credential(client.device).authorities)
-        identity = HttpIdentity(client.device.name, client.settings.bind, trusted)
-        self.http = transport_of(client.device.runtime).client(identity)
 
 
 def _current_task() -> asyncio.Task[object] | None:

@@ -101,6 +101,7 @@
       const name = box.dataset.plot;
       if (name === "states") states(box);
       else if (name === "bytes") rates(box, ["bytes_in", "bytes_out"]);
+      else if (name === "requests") rates(box, ["requests"]);
       else if (name === "retransmissions") rates(box, ["retransmissions"]);
       else latency(box, name);
     }

@@ -19,6 +19,7 @@ PEERS = {
     "swupdate": "swupdate",
     "openssl": "openssl",
     "mender-artifact": "mender-artifact",
+    "unshare": "util-linux",
 }
 # Debian's servers are in folders that are not on every user's path.
 SYSTEM = ("/usr/sbin", "/usr/local/sbin")

@@ -14,6 +14,14 @@ command -v nginx >/dev/null || [ -x /usr/sbin/nginx ] || missing="$missing nginx
 command -v swupdate >/dev/null || missing="$missing swupdate"
 command -v openssl >/dev/null || missing="$missing openssl"
 command -v mender-artifact >/dev/null || missing="$missing mender-artifact"
+command -v unshare >/dev/null || missing="$missing util-linux"
+# mender-client is unpacked, never installed: its package starts a service.
+peers="$(cd "$(dirname "$0")" && pwd)/.peers"
+unpack=""
+if [ ! -x "$peers/mender-client/usr/bin/mender" ]; then
+  unpack="mender-client"
+  missing="$missing libglib2.0-0 libssl3 liblzma5"
+fi
 [ -n "$missing" ] || exit 0
 
 if ! command -v apt-get >/dev/null; then
@@ -38,3 +46,12 @@ quietly() {
 quietly apt-get update -q
 # shellcheck disable=SC2086  # a list of package names
 quietly apt-get install -q -y --no-install-recommends $missing
+if [ -n "$unpack" ]; then
+  mkdir -p "$peers"
+  part="$(mktemp -d "$peers/part.XXXXXX")"
+  trap 'rm -rf "$log" "$part"' EXIT
+  (cd "$part" && apt-get download -q "$unpack") >"$log" 2>&1 || { cat "$log" >&2; exit 1; }
+  dpkg-deb --extract "$part"/*.deb "$part/root"
+  rm -rf "$peers/mender-client"
+  mv "$part/root" "$peers/mender-client"
+fi

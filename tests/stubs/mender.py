@@ -10,6 +10,7 @@ from __future__ import annotations
 import base64
 import json
 import re
+from collections.abc import Callable
 from dataclasses import dataclass, field
 from typing import Any
 from urllib.parse import parse_qs
@@ -64,6 +65,8 @@ class Deployment:
     uri: str
     device_types: list[str]
     aborted: bool = False
+    aborted_at: str = ""
+    """The status at which an operator's abort comes in between; empty for none."""
     final: str = ""
 
 
@@ -84,6 +87,8 @@ class MenderStub:
         """The Range of each download, empty for none."""
         self.violations: list[str] = []
         self.auth_requests = 0
+        self.on_status: Callable[[Deployment, str], None] = lambda deployment, status: None
+        """Told of each status; `pending` once a device was offered the deployment."""
         self._tokens: dict[str, tuple[StubDevice, int]] = {}
 
     # -- what an operator does
@@ -216,6 +221,7 @@ class MenderStub:
         for deployment in self.deployments.get(device.identity, []):
             if deployment.final or deployment.aborted:
                 continue
+            self.on_status(deployment, "pending")
             answer = {
                 "id": deployment.id,
                 "artifact": {
@@ -249,9 +255,12 @@ class MenderStub:
         if status not in STATUSES or report.keys() - {"status", "substate"}:
             self.violations.append(f"status {report!r}")
             return 400, b"{}"
+        if status == deployment.aborted_at:
+            deployment.aborted = True
         if deployment.aborted:
             return 409, b'{"error":"Deployment aborted"}'
         device.statuses.append((identifier, status))
+        self.on_status(deployment, status)
         if status in FINAL:
             deployment.final = status
         return 204, b""

@@ -82,6 +82,8 @@ class ThingsBoardStub:
         self.lose_chunks: set[int] = set()
         """Indices that are swallowed once each."""
         self.corrupt: Callable[[int, bytes], bytes] = lambda index, data: data
+        self.on_telemetry: Callable[[str, dict[str, Any]], None] = lambda token, values: None
+        """Told of what each device tells."""
         self._broker: MemoryBroker | None = None
         self._by_client: dict[str, StubDevice] = {}
 
@@ -180,6 +182,7 @@ class ThingsBoardStub:
             ):
                 self.violations.append(f"telemetry {key}={value!r}")
         device.telemetry.append(values)
+        self.on_telemetry(device.token, values)
         return True
 
     def _shared(self, device: StubDevice, keys: str) -> dict[str, object]:

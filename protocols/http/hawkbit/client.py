@@ -33,7 +33,7 @@ from protocols.http.hawkbit.options import (
     HawkbitOptions,
     parse_options,
 )
-from protocols.http.hawkbit.reports import GONE, Reports
+from protocols.http.hawkbit.reports import GONE, IGNORED, Reports
 from protocols.http.hawkbit.resources import (
     Artifact,
     Link,
@@ -80,7 +80,6 @@ class HawkbitClient(HttpPoller):
         "base",
         "closed",
         "deployments",
-        "ignored",
         "memory",
         "options",
         "reports",
@@ -101,8 +100,6 @@ class HawkbitClient(HttpPoller):
         self.closed = ""
         """The action whose end was reported since the last pause. A server that offers it again is
         served like any other, but not without a pause."""
-        self.ignored = ""
-        """The action whose cancel this device ignores on purpose."""
         self._answered_cancel = ""
         self._denied = ""
         self._etag = ""
@@ -181,9 +178,13 @@ class HawkbitClient(HttpPoller):
     # -- cancelAction ---------------------------------------------------------------------------
 
     def _ignores(self, link: Link) -> bool:
+        """This device does not look at cancels, on purpose."""
         if Misbehaviour.IGNORE_CANCEL in self.misbehave:
-            self.ignored = link.id
-        return self.ignored == link.id or Misbehaviour.NEVER_REPORT in self.misbehave
+            action = self.memory.action
+            if action is not None and action.id == link.id:
+                self.memory.sent(IGNORED)
+            return True
+        return Misbehaviour.NEVER_REPORT in self.misbehave
 
     async def _cancel(self, link: Link) -> bool:
         answer = await self.get(link.href, "cancelAction")

@@ -16,6 +16,7 @@ from agent.misbehaviour import Misbehaviour
 from agent.runtime.http import HttpFailed
 from agent.update import Outcome
 from protocols.http.hawkbit.feedback import feedback_body
+from protocols.http.hawkbit.memory import ActionRecord
 from protocols.http.hawkbit.misbehaviour import OVERSIZED_DETAILS, foreign_action, judge
 from protocols.http.hawkbit.tables import (
     ACCEPTED,
@@ -31,10 +32,13 @@ from protocols.http.messages import BadAnswer, Refused
 if TYPE_CHECKING:
     from protocols.http.hawkbit.client import HawkbitClient
 
-__all__ = ["GONE", "Reports"]
+__all__ = ["GONE", "IGNORED", "Reports"]
 
 GONE = frozenset({404, 410})
 """The server does not know the action (any more), or has closed it."""
+
+IGNORED = "cancel ignored"
+"""Remembered with the steps: the answer to the end of such an action is judged, after a reboot."""
 
 OK = 200
 
@@ -85,7 +89,7 @@ class Reports:
             engine.reported()
             return False
         if reports:
-            await self._end(action.id, self._bent(reports[-1]), engine.outcome)
+            await self._end(action, self._bent(reports[-1]), engine.outcome)
         engine.reported()
         client.forget()
         client.closed = action.id
@@ -114,8 +118,9 @@ class Reports:
 
     # -- internals ------------------------------------------------------------------------------
 
-    async def _end(self, action: str, report: Report, outcome: Outcome) -> None:
+    async def _end(self, record: ActionRecord, report: Report, outcome: Outcome) -> None:
         client = self._client
+        action = record.id
         succeeded = report.finished is not Finished.FAILURE
         if succeeded:
             details = [f"runs version {client.device.engine.package_version}"]
@@ -124,7 +129,7 @@ class Reports:
             if self.detail:
                 details.append(self.detail)
         status = await self._land(action, report, details)
-        if Misbehaviour.IGNORE_CANCEL in client.misbehave and client.ignored == action:
+        if IGNORED in record.sent:
             judge(client.device, Misbehaviour.IGNORE_CANCEL, status, "the end after a cancel")
         if status != OK:
             return

@@ -548,6 +548,8 @@ async def ignored_cancel(world: World) -> None:
     assert (await world.until_closed(sim, action))["status"] == "finished"
     await updated(world, sim)
     assert not sim.requests("cancelAction")
+    judgement = world.runtime.misbehaviours.snapshot()["hawkbit", "ignore-cancel"]
+    assert (judgement.kept, judgement.broken) == (1, 0)
 
 
 SCENES: tuple[Scene, ...] = (

@@ -328,6 +328,87 @@ async def test_the_other_artifacts_are_hashed_too() -> None:
 
 
 @virtual
+@pytest.mark.parametrize(
+    ("status", "times", "outcome"),
+    [
+        (404, 99, Outcome.BAD_URI),
+        (503, 99, Outcome.CONNECTION_LOST),
+        (503, 3, Outcome.SUCCESS),
+        (429, 2, Outcome.SUCCESS),
+        (416, 1, Outcome.UNSUPPORTED_PACKAGE),
+    ],
+)
+async def test_the_first_bytes_of_artifacts(status: int, times: int, outcome: Outcome) -> None:
+    """They tell which of several artifacts is the image."""
+    async with world(poll=1.0) as built:
+        built.patience = 400.0
+        sim = await built.device("heads")
+        built.bent.bend("GET", "/artifacts/app.bin", status, times=times)
+        ds = await built.publish("heads", {"notes.txt": b"n" * 90, "app.bin": new_image()})
+        action = await built.assign(ds, sim)
+        success = outcome is Outcome.SUCCESS
+        assert await ends(built, sim, action) == ("finished" if success else "error")
+        assert sim.device.engine.outcome is outcome
+
+
+@virtual
+@pytest.mark.parametrize("step", [1, 2, 3, 4])
+async def test_any_step_that_meets_410_ends_the_work(step: int) -> None:
+    async with world(poll=5.0) as built:
+        sim = await built.device("steps")
+        await deploy(built, sim)
+        built.bent.bend("POST", "/feedback", 200, times=step - 1)
+        built.bent.bend("POST", "/feedback", 410, times=1)
+        await built.until(lambda: any(line.startswith("< 410") for line in sim.lines))
+        await built.sleep(1)
+        assert sim.settled and not sim.client.busy
+        assert sim.device.engine.outcome is Outcome.CANCELLED
+        assert sim.version == "1.0.0" and not sim.told
+
+
+@virtual
+@pytest.mark.parametrize("status", [404, 410, 418, 500])
+@pytest.mark.parametrize("method", ["GET", "POST"])
+async def test_a_cancel_that_is_answered_strangely(method: str, status: int) -> None:
+    async with world(poll=1.0) as built:
+        sim = await built.device("odd", bandwidth=SLOW)
+        action = await deploy(built, sim)
+        await downloading(built, sim)
+        built.bent.bend(method, "/cancelAction/", status, times=2)
+        await built.cancel(sim, action)
+        assert (await built.until_closed(sim, action))["status"] == "canceled"
+        assert sim.version == "1.0.0"
+        await built.until(lambda: sim.settled)
+
+
+@virtual
+@pytest.mark.parametrize("status", [404, 418, 500])
+@pytest.mark.parametrize("method", ["GET", "POST"])
+async def test_a_confirmation_that_is_answered_strangely(method: str, status: int) -> None:
+    async with (
+        world(poll=1.0) as built,
+        built.setting("user.confirmation.flow.enabled", True),
+    ):
+        sim = await built.device("odd", options={"confirm": "auto"})
+        built.bent.bend(method, "/confirmationBase", status, times=2)
+        action = await deploy(built, sim, confirmationRequired=True)
+        assert await ends(built, sim, action) == "finished"
+
+
+@virtual
+@pytest.mark.parametrize("status", [404, 418])
+async def test_an_installed_base_that_is_answered_strangely(status: int) -> None:
+    async with world(poll=1.0) as built:
+        sim = await built.device("odd", options={"read_installed": "on"})
+        built.bent.bend("GET", "/installedBase/", status, times=2)
+        action = await deploy(built, sim)
+        assert await ends(built, sim, action) == "finished"
+        await built.until(lambda: any("! installedBase 1: " in line for line in sim.lines))
+        await built.polls(2)
+        assert len(sim.requests("installedBase")) == 3
+
+
+@virtual
 async def test_a_token_stays_at_home() -> None:
     """An artifact elsewhere is fetched without it; a link to an action must not lead away."""
     seen: list[tuple[str, list[bytes]]] = []

@@ -220,7 +220,8 @@ class HttpTransport(Protocol):
     """All HTTP of one runtime."""
 
     def client(self, identity: HttpIdentity) -> HttpClient:
-        """A client for a device; cheap, and nothing is opened before its first request."""
+        """A client for a device; cheap, and nothing is opened before its first request. Raises
+        UnusableSettings when the identity's certificates do not load."""
         ...
 
     async def close(self) -> None:

@@ -114,7 +114,7 @@ class AiohttpClient(ExchangeClient):
     def __init__(self, transport: AiohttpTransport, identity: HttpIdentity) -> None:
         super().__init__(transport.runtime, identity)
         self._transport = transport
-        self._context: ssl.SSLContext | None = None
+        self._context = transport.contexts.check(identity.credential, verify=identity.verify)
         self._aborts = 0
         self.wires: tuple[_Wire, ...] = ()
         """Open ones, those that carry a request and those that wait for one."""

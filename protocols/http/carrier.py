@@ -13,7 +13,7 @@ from agent.flash import PowerLoss
 from agent.protocol import ClientSettings
 from agent.runtime.http import HttpClient, HttpIdentity, HttpLink
 from agent.runtime.network import source_address
-from protocols.http.transport import transport_of
+from protocols.http.transport import link_of, transport_of
 
 __all__ = ["Carrier", "Carries"]
 
@@ -56,8 +56,7 @@ class Carrier:
 
     @property
     def link(self) -> HttpLink:
-        faults = self.device.faults
-        return HttpLink(self.settings.bandwidth, () if faults is None else faults.cut_downloads)
+        return link_of(self.device, self.settings.bandwidth)
 
     def begin(self, story: Coroutine[Any, Any, object], done: Callable[[], None]) -> None:
         """Tell `story`, then call `done` in the device's code, unless it was dropped."""

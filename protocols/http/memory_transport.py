@@ -31,6 +31,7 @@ from agent.runtime.http import HttpFailed, HttpIdentity, HttpTimeouts, Phase, Wh
 from agent.runtime.runtime import Runtime
 from agent.runtime.wheel import Timer
 from protocols.http.exchange import WINDOW, ExchangeClient, FieldMap, Fields, deadline
+from protocols.http.tls import SslContexts
 from protocols.http.urls import Site, locate
 
 __all__ = ["AsgiApp", "MemoryHttp"]
@@ -69,6 +70,7 @@ class MemoryHttp:
         self.clients: dict[MemoryClient, None] = {}
         """Those with requests under way."""
         self.tasks: dict[asyncio.Task[None], None] = {}
+        self._contexts = SslContexts()
         self._ports = 0
 
     def serve(self, origin: str, app: AsgiApp) -> None:
@@ -80,6 +82,7 @@ class MemoryHttp:
         self.apps.pop(locate(origin)[0].origin, None)
 
     def client(self, identity: HttpIdentity) -> MemoryClient:
+        self._contexts.check(identity.credential, verify=identity.verify)
         return MemoryClient(self, identity)
 
     def port(self) -> int:

@@ -38,7 +38,7 @@ from agent.runtime.wheel import Timer
 from agent.update import EngineEvent
 from protocols.backoff import DEFAULT_BACKOFF, Backoff
 from protocols.http.messages import JSON, BadAnswer, Refused, json_body, retry_after
-from protocols.http.transport import transport_of
+from protocols.http.transport import link_of, transport_of
 from protocols.http.urls import Origin, parse_server
 
 __all__ = ["TRANSITIONS", "HttpPoller"]
@@ -153,10 +153,7 @@ class HttpPoller:
     @property
     def link(self) -> HttpLink:
         """What this device's link does to a download."""
-        faults = self.device.faults
-        if faults is None or not faults.cut_downloads:
-            return HttpLink(self.settings.bandwidth)
-        return HttpLink(self.settings.bandwidth, faults.cut_downloads, self._was_cut)
+        return link_of(self.device, self.settings.bandwidth)
 
     def wake(self) -> None:
         """Poll as soon as possible."""
@@ -223,12 +220,6 @@ class HttpPoller:
         return answer
 
     # -- internals ------------------------------------------------------------------------------
-
-    def _was_cut(self, offset: int) -> None:
-        """A planned cut is used up; the plan is the device's and survives its reboots."""
-        faults = self.device.faults
-        if faults is not None:
-            faults.cut_downloads = tuple(one for one in faults.cut_downloads if one != offset)
 
     def _arm(self, delay: float) -> None:
         self.device.runtime.arm(self._timer, delay)

@@ -55,6 +55,14 @@ class SslContexts:
             weakref.WeakValueDictionary()
         )
 
+    def check(self, credential: Credential, *, verify: bool = True) -> ssl.SSLContext | None:
+        """The context of a credential that has parts of its own, so that a person hears at once of
+        those that do not load; None: it has none, and a context can wait until TLS is spoken.
+        Raises BadCredential."""
+        if credential.authorities or (credential.certificate and credential.private_key):
+            return self.client(credential, verify=verify)
+        return None
+
     def client(self, credential: Credential, *, verify: bool = True) -> ssl.SSLContext:
         """The context that presents and trusts what `credential` holds; whoever wants it shared
         keeps it. Without `verify` any server will do. Raises BadCredential."""

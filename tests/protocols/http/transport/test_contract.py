@@ -10,6 +10,8 @@ from typing import Any
 
 import pytest
 
+from agent.credentials import Credential
+from agent.errors import UnusableSettings
 from agent.runtime.http import HttpFailed, HttpLink, HttpTimeouts, Phase, Why
 from tests.protocols.http.transport.houses import HOUSES, SHORT, House
 
@@ -465,6 +467,16 @@ async def test_a_cancelled_request_leaves_nothing_behind(house: House, app: Appl
     with pytest.raises(asyncio.CancelledError):
         await task
     assert (await client.request("GET", f"{house.origin}/status/204")).status == 204
+
+
+async def test_certificates_that_do_not_load_are_named_at_once(house: House) -> None:
+    for credential in (
+        Credential(authorities=b"no certificate"),
+        Credential(certificate=b"no", private_key=b"secret"),
+    ):
+        with pytest.raises(UnusableSettings) as caught:
+            house.client(credential=credential)
+        assert "secret" not in str(caught.value)
 
 
 async def test_the_server_sees_the_source_address(house: House, app: Application) -> None:

@@ -81,14 +81,16 @@ def _site(prefix: str) -> Site:
     try:
         parts = urlsplit(prefix)
         port = parts.port
-        host = (parts.hostname or "").encode("idna" if ":" not in prefix[8:] else "ascii")
+        host = parts.hostname or ""
+        # An IPv6 address has colons; IDNA is for names.
+        encoded = host.encode("ascii" if ":" in host else "idna")
     except (ValueError, UnicodeError):
         raise BadUrl("the URL cannot be read") from None
     if parts.scheme not in _DEFAULT_PORTS:
         raise BadUrl("the URL is neither http:// nor https://")
     if parts.username is not None or parts.password is not None:
         raise BadUrl("the URL holds a user name")
-    name = host.decode()
+    name = encoded.decode()
     if not name or _NOT_SENDABLE.search(name):
         raise BadUrl("the URL names no host")
     default = _DEFAULT_PORTS[parts.scheme]

@@ -396,11 +396,9 @@ class HawkbitClient(HttpPoller):
 
     def _at_home(self, url: str) -> bool:
         try:
-            site, _ = locate(url)
+            return locate(url)[0] == locate(self.origin.base)[0]
         except BadUrl:
             return False
-        origin = self.origin
-        return (site.scheme, site.host, site.port) == (origin.scheme, origin.host, origin.port)
 
     def _own_fields(self, href: str, name: str) -> list[tuple[str, str]]:
         if not self._at_home(href):

@@ -832,3 +832,26 @@ async def test_a_herd_polls_at_one_instant() -> None:
         await built.sleep(0.02)
         assert all(sim.requests("GET") for sim in sims)
         assert not all(sim.requests("GET") for sim in others)
+
+
+@virtual
+async def test_home_by_any_spelling() -> None:
+    async with Runtime.in_memory() as runtime:
+        runtime.http = MemoryHttp(runtime)
+        token = {"credential": lambda device: Credential(token="t")}
+        client = made(runtime, server="http://Bücher.example:80/ddi", **token)
+        home = (("Authorization", "TargetToken t"),)
+        assert client.fields_for("http://xn--bcher-kva.example/other") == home
+        assert client.fields_for("http://BÜCHER.example:80/a b") == home
+        for away in ("https://xn--bcher-kva.example/", "http://xn--bcher-kva.example:81/", "x"):
+            assert client.fields_for(away) == ()
+
+
+@virtual
+async def test_names_that_need_escapes() -> None:
+    async with world(poll=1.0) as built:
+        sim = await built.device("urn:imei:01 ä")
+        action = await deploy(built, sim)
+        assert built.stub.state.actions[int(action)].target.controller_id == sim.name
+        await built.until(lambda: bool(sim.told))
+        assert sim.told[-1][0] == "updated"

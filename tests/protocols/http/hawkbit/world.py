@@ -201,7 +201,7 @@ class World:
     ) -> Sim:
         """A device, known to the server under its own token, and switched on."""
         name = f"{name}-{self.suffix}"
-        token = f"token-of-{name}"
+        token = f"token-{name.encode().hex()}"
         if known:
             target = {"controllerId": name, "name": name, "securityToken": token}
             await self.management.call("POST", "/targets", [target])

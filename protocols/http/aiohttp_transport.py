@@ -386,6 +386,7 @@ class _Wire:
             self._arm()
             return
         self._late = True
+        self._unsent = unsent
         if stream is not None:
             stream.abort()
 
@@ -393,6 +394,8 @@ class _Wire:
         """What aiohttp raised, in our terms; its own words may repeat parts of the answer."""
         where = self.site.origin
         if self._late:
+            if phase is Phase.WAIT and self._unsent:
+                phase = Phase.SEND
             return HttpFailed(Why.TIMEOUT, phase, f"{where}: silent for {self._timeout:g} s")
         broken: BaseException | None = self._proto.exception()
         if not isinstance(broken, http_exceptions.HttpProcessingError):

@@ -107,6 +107,50 @@ async def test_a_head_that_trickles_is_a_timeout(transport: AiohttpTransport) ->
     assert (failed.why, failed.phase) == (Why.TIMEOUT, Phase.WAIT)
 
 
+UPLOAD = bytes(12 << 20)  # more than the kernel keeps for both ends
+
+
+async def test_a_long_body_may_take_longer_than_an_answer(transport: AiohttpTransport) -> None:
+    """As long as it gets shorter; the buffer is a stub, for the kernel's own cannot be told to."""
+
+    class Shrinking:
+        def __init__(self, *left: int) -> None:
+            self.left = list(left)
+            self.aborted = False
+
+        @property
+        def transport(self) -> Shrinking:
+            return self
+
+        def get_write_buffer_size(self) -> int:
+            return self.left.pop(0)
+
+        def abort(self) -> None:
+            self.aborted = True
+
+    async with raw_server(saying(OK + b"Content-Length: 1\r\n\r\nx")) as origin:
+        device = client(transport)
+        async with device.stream("GET", origin):
+            (wire,) = device.wires
+            real, wire._unsent = wire._proto, 1001
+            stub = Shrinking(1000, 300, 300)
+            wire._proto = stub  # type: ignore[assignment]
+            for aborted in (False, False, True):
+                wire._expired(0.0)
+                assert stub.aborted is aborted
+            wire._proto = real
+
+
+async def test_a_server_that_does_not_read_is_a_timeout(transport: AiohttpTransport) -> None:
+    async def answer(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        await asyncio.sleep(3600)
+
+    async with raw_server(answer) as origin:
+        with pytest.raises(HttpFailed) as caught:
+            await client(transport).request("POST", origin, body=UPLOAD, timeouts=SHORT)
+    assert (caught.value.why, caught.value.phase) == (Why.TIMEOUT, Phase.SEND)
+
+
 async def test_a_body_without_a_length_ends_with_the_connection(
     transport: AiohttpTransport,
 ) -> None:

@@ -100,7 +100,7 @@ async def drive(
     )
     story = _Story()
     driven = Driven(spec)
-    async with _cleaned_up(driver, story, say, tuning):
+    async with _cleaned_up(driver, suffix, story, say, tuning):
         prepared = await _unless(stop, _prepare(driver, spec, say))
         if prepared is None:
             return driven
@@ -213,7 +213,7 @@ async def _asking(
 
 @contextlib.asynccontextmanager
 async def _cleaned_up(
-    driver: Driver, story: _Story, say: Callable[[str], None], tuning: DriveTuning
+    driver: Driver, suffix: str, story: _Story, say: Callable[[str], None], tuning: DriveTuning
 ) -> AsyncIterator[None]:
     """Whatever happens inside, the server is left as it was found, or it is said what is left."""
     try:
@@ -228,6 +228,9 @@ async def _cleaned_up(
         except CleanupIncomplete as error:
             story.left += error.left
             say(f"{driver.name}: {error}")
+        except asyncio.CancelledError:
+            say(f"{driver.name}: not all was removed; what is left has {suffix} in its name")
+            raise
         except TimeoutError:
             story.left.append(f"all that was not removed within {tuning.cleanup:g} s")
             say(f"{driver.name}: gave up removing what was made after {tuning.cleanup:g} s")

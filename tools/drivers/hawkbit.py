@@ -29,7 +29,7 @@ from tools.drivers.base import (
     drivers,
 )
 from tools.drivers.errors import BadOption, DriverError, RequestRefused, UnsupportedServer
-from tools.drivers.undo import Stage, Undo, each, finish
+from tools.drivers.undo import Stage, Undo, each, each_in_spite, finish
 from tools.fleet.audit import Belief, BeliefVerdict
 
 __all__ = ["HawkbitDriver"]
@@ -211,7 +211,7 @@ class HawkbitDriver:
         confirmed = False
 
         async def remove() -> None:
-            await each(names, lambda name: self._remove_target(name, confirmed))
+            await each_in_spite(names, lambda name: self._remove_target(name, confirmed))
 
         self._undo.add(Stage.DEVICE, f"{len(names)} targets from {names[0]}", remove)
         body = [

@@ -27,7 +27,7 @@ from tools.drivers.base import (
     drivers,
 )
 from tools.drivers.errors import DriverError, RequestRefused, ServerUnreachable, UnsupportedServer
-from tools.drivers.undo import Stage, Undo, each, finish
+from tools.drivers.undo import Stage, Undo, each, each_in_spite, finish
 from tools.fleet.audit import Belief, BeliefVerdict
 
 __all__ = ["ThingsboardDriver"]
@@ -126,7 +126,7 @@ class ThingsboardDriver:
         self._undo.add(
             Stage.DEVICE,
             f"{len(devices)} devices from {devices[0]}",
-            lambda: each(list(self._tokens), self._remove_device),
+            lambda: each_in_spite(list(self._tokens), self._remove_device),
         )
         await each(devices, lambda name: finish(self._create_device(name)))
         return {name: Credential(self._tokens[name]) for name in devices}

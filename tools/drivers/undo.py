@@ -14,9 +14,9 @@ from collections.abc import Awaitable, Callable, Coroutine, Iterable
 from dataclasses import dataclass
 from typing import Any, TypeVar
 
-from tools.drivers.errors import CleanupIncomplete, DriverError
+from tools.drivers.errors import CleanupIncomplete, DriverError, ServerUnreachable
 
-__all__ = ["PARALLEL", "Stage", "Undo", "each", "finish"]
+__all__ = ["PARALLEL", "Stage", "Undo", "each", "each_in_spite", "finish"]
 
 T = TypeVar("T")
 
@@ -97,3 +97,27 @@ async def each(
         for task in tasks:
             task.cancel()
         await asyncio.gather(*tasks, return_exceptions=True)
+
+
+async def each_in_spite(
+    items: Iterable[T], work: Callable[[T], Awaitable[None]], parallel: int = PARALLEL
+) -> None:
+    """`work` for each item, whatever becomes of the others: what one object refuses is no reason to
+    leave a thousand behind. Only a server that is gone ends it early. Raises a DriverError that
+    says how many failed, and why the first did."""
+    failed: list[DriverError] = []
+    unreachable = 0
+
+    async def one(item: T) -> None:
+        nonlocal unreachable
+        try:
+            await work(item)
+        except DriverError as error:
+            failed.append(error)
+            unreachable += isinstance(error, ServerUnreachable)
+            if unreachable > parallel:
+                raise
+
+    await each(items, one, parallel)
+    if failed:
+        raise DriverError(f"{len(failed)} failed: {failed[0]}")

@@ -233,6 +233,18 @@ async def test_cleanup_is_bounded(stub: HawkbitStub) -> None:
     assert driven.left == ("all that was not removed within 0.1 s",)
 
 
+async def test_a_second_ctrl_c_says_what_to_look_for(stub: HawkbitStub) -> None:
+    run = Run(stub, NeverCleansUp)
+    task = asyncio.ensure_future(run(spec_for(stub)))
+    run.stop.set()
+    while not task.done() and not task.cancelling():
+        await asyncio.sleep(0.01)
+        task.cancel()
+    with pytest.raises(asyncio.CancelledError):
+        await task
+    assert run.said[-1].endswith("what is left has 77 in its name")
+
+
 async def test_unless_hands_on_what_fails() -> None:
     async def fails() -> None:
         raise DriverError("refused")

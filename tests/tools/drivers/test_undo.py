@@ -6,8 +6,8 @@ import asyncio
 
 import pytest
 
-from tools.drivers.errors import CleanupIncomplete, DriverError
-from tools.drivers.undo import Stage, Undo, each, finish
+from tools.drivers.errors import CleanupIncomplete, DriverError, ServerUnreachable
+from tools.drivers.undo import Stage, Undo, each, each_in_spite, finish
 
 
 class Server:
@@ -142,3 +142,29 @@ async def test_the_first_failure_ends_the_rest() -> None:
     with pytest.raises(DriverError, match="refused"):
         await each(range(20), work, parallel=4)
     assert started == [0, 1, 2, 3]
+
+
+async def test_what_one_refuses_does_not_save_the_others() -> None:
+    done: list[int] = []
+
+    async def work(item: int) -> None:
+        if item % 10 == 3:
+            raise DriverError(f"{item} is in use")
+        done.append(item)
+
+    with pytest.raises(DriverError, match="2 failed: 3 is in use"):
+        await each_in_spite(range(20), work)
+    assert len(done) == 18
+
+
+async def test_a_server_that_is_gone_is_not_asked_a_thousand_times() -> None:
+    asked = 0
+
+    async def work(item: int) -> None:
+        nonlocal asked
+        asked += 1
+        raise ServerUnreachable("cannot be reached")
+
+    with pytest.raises(ServerUnreachable):
+        await each_in_spite(range(1000), work, parallel=4)
+    assert asked < 20

@@ -442,6 +442,7 @@ class Backend:
         if devices:
             rows = [store.row_of(device) for device in devices]
             await self.writer.submit(lambda connection: connection.execute(store.PUT_DEVICE, rows))
+            self.engine.consider(devices)
         return devices
 
     def seen(self, name: str) -> FaceBelief | None:

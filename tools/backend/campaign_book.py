@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import uuid
-from collections.abc import Collection
+from collections.abc import Callable, Collection
 
 from sqlalchemy import Connection
 
@@ -21,7 +21,7 @@ from tools.backend.campaign_records import (
     member_row,
 )
 from tools.backend.errors import RequestRefused
-from tools.backend.faces.base import Position, same_version
+from tools.backend.faces.base import Delivery, Position, same_version
 from tools.backend.inventory import ConfigFile, Device, Firmware, Inventory, check_device_id
 from tools.backend.timing import DEFAULT_CONCURRENCY, CampaignTiming
 
@@ -37,6 +37,7 @@ class CampaignBook:
         self._timing = timing
         self._open: dict[Lock, dict[str, Member]] = {lock: {} for lock in Lock}
         self._latest: dict[str, Member] = {}
+        self._adding: list[Campaign] = []
         self._number = 0
         self.campaigns: dict[str, Campaign] = {}
 
@@ -62,20 +63,47 @@ class CampaignBook:
 
     def _index(self, campaign: Campaign) -> None:
         for member in campaign.members.values():
-            if member.status == states.REJECTED:
-                continue
-            if campaign.kind.lock is Lock.FIRMWARE:
-                self._latest[member.device] = member
-            if not member.final:
-                campaign.unfinished += 1
-            if member.active:
-                campaign.active += 1
-            if not member.final or member.active:  # aborted while installing: final and active
-                self._open[campaign.kind.lock][member.device] = member
+            self._index_member(member)
+        if campaign.auto_add:
+            self._adding.append(campaign)
+
+    def _index_member(self, member: Member) -> None:
+        campaign = member.campaign
+        if member.status == states.REJECTED:
+            return
+        if campaign.kind.lock is Lock.FIRMWARE:
+            self._latest[member.device] = member
+        if not member.final:
+            campaign.unfinished += 1
+        if member.active:
+            campaign.active += 1
+        if not member.final or member.active:  # aborted while installing: final and active
+            self._open[campaign.kind.lock][member.device] = member
+
+    def adopt(self, device: Device, now: float) -> Member | None:
+        """Take a device into the first campaign that adds devices by itself and that it matches."""
+        if not self._adding:
+            return None
+        self._adding = [item for item in self._adding if rules.adds_devices(item, now)]
+        account = self._inventory.accounts[device.account]
+        for campaign in self._adding:
+            if (
+                campaign.account == device.account
+                and device.name not in campaign.members
+                and not self._rejection(campaign, device)
+                and _runs(device, campaign)
+                and rules.has_room(campaign, account.pilot_waived, self.campaigns.values())
+            ):
+                member = self._member(campaign, device, device.device_id, device.delivery, now)
+                campaign.members[member.device] = member
+                self._index_member(member)
+                return member
+        return None
 
     def remove(self, campaign: Campaign) -> None:
         """Undo `add`."""
         del self.campaigns[campaign.id]
+        self._adding = [item for item in self._adding if item is not campaign]
         for member in campaign.members.values():
             self.close(member)
             if self._latest.get(member.device) is member:
@@ -223,23 +251,42 @@ class CampaignBook:
         delivery = "push" if device is None else device.delivery
         if request.deliveries is not None:
             delivery = request.deliveries.get(device_id, delivery)
-        member = Member(
+        member = self._member(campaign, device, device_id, delivery, campaign.created)
+        if reason:
+            member.status, member.reason, member.position = states.REJECTED, reason, Position.DONE
+        return member
+
+    @staticmethod
+    def _member(
+        campaign: Campaign, device: Device | None, device_id: str, delivery: Delivery, now: float
+    ) -> Member:
+        return Member(
             campaign,
             device_id if device is None else device.name,
             device_id,
             delivery,
             campaign.kind.accepted,
             reason=campaign.kind.wording.accepted,
-            updated=campaign.created,
+            updated=now,
         )
-        if reason:
-            member.status, member.reason, member.position = states.REJECTED, reason, Position.DONE
-        return member
 
 
-def insert_campaign(connection: Connection, campaign: Campaign) -> bytes:
-    """Write a new campaign with all its devices, and fetch the bytes it will send."""
-    connection.execute(store.ADD_CAMPAIGN, campaign_row(campaign))
-    rows = [member_row(member) for member in campaign.members.values()]
-    connection.execute(store.ADD_MEMBER, rows)
-    return store.load_content(connection, campaign.digest)
+def _runs(device: Device, campaign: Campaign) -> bool:
+    """Whether a device that nobody named runs the version that the campaign leads from."""
+    if not campaign.version_from:
+        return not same_version(device.firmware, campaign.version_to)
+    return same_version(device.firmware, campaign.version_from)
+
+
+def insertion(campaign: Campaign) -> Callable[[Connection], bytes]:
+    """What writes a new campaign with all its devices as they are now, and fetches the bytes it
+    will send. It may run in another thread, while the campaign goes on."""
+    row = campaign_row(campaign)
+    members = [member_row(member) for member in campaign.members.values()]
+
+    def insert(connection: Connection) -> bytes:
+        connection.execute(store.ADD_CAMPAIGN, row)
+        connection.execute(store.ADD_MEMBER, members)
+        return store.load_content(connection, campaign.digest)
+
+    return insert

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterable, Sequence
 
 from tools.backend.campaign_records import Campaign, CampaignRequest
-from tools.backend.campaign_states import DEVICE_FINAL, FAILED, SUCCESS
+from tools.backend.campaign_states import DEVICE_FINAL, FAILED, REJECTED, SUCCESS
 from tools.backend.errors import RequestRefused
 from tools.backend.timing import DAY, PILOT_SIZE, CampaignTiming, Windows, date_text, day_start
 
@@ -87,11 +87,35 @@ def check_pilot(
     request: CampaignRequest, accepted: int, waived: bool, earlier: Iterable[Campaign]
 ) -> None:
     """Refuse a large campaign of a firmware that no pilot has proven yet."""
-    if waived or accepted <= PILOT_SIZE:
+    if waived or accepted <= PILOT_SIZE or _is_proven(request, earlier):
         return
+    raise RequestRefused(
+        f"A campaign of this firmware may hold at most {PILOT_SIZE} devices until a pilot of "
+        f"{PILOT_MIN} to {PILOT_SIZE} devices has succeeded"
+    )
+
+
+def has_room(campaign: Campaign, waived: bool, earlier: Iterable[Campaign]) -> bool:
+    """Whether a campaign may take one more device without a pilot, or has one."""
+    taken = sum(member.status != REJECTED for member in campaign.members.values())
+    return waived or taken < PILOT_SIZE or _is_proven(campaign, earlier)
+
+
+def adds_devices(campaign: Campaign, now: float) -> bool:
+    """Whether a campaign takes in matching devices by itself; until a day before its end, ours."""
+    return campaign.auto_add and not campaign.final and now < campaign.ends - DAY
+
+
+def _is_proven(wanted: CampaignRequest | Campaign, earlier: Iterable[Campaign]) -> bool:
+    """Whether a pilot of this firmware has succeeded."""
     # One key over all versions of the API; a file and a firmware of one name are two things.
-    lock = request.kind.lock
-    key = (lock, request.account, request.package, request.version_from, request.version_to)
+    key = (
+        wanted.kind.lock,
+        wanted.account,
+        wanted.package,
+        wanted.version_from,
+        wanted.version_to,
+    )
     for campaign in earlier:
         same = (
             campaign.kind.lock,
@@ -101,8 +125,5 @@ def check_pilot(
             campaign.version_to,
         )
         if same == key and _is_good_pilot(campaign):
-            return
-    raise RequestRefused(
-        f"A campaign of this firmware may hold at most {PILOT_SIZE} devices until a pilot of "
-        f"{PILOT_MIN} to {PILOT_SIZE} devices has succeeded"
-    )
+            return True
+    return False

@@ -12,8 +12,7 @@ none per device.
 from __future__ import annotations
 
 import heapq
-from collections.abc import Callable, Mapping
-from functools import partial
+from collections.abc import Callable, Iterable, Mapping
 from typing import Any
 
 from sqlalchemy import Connection
@@ -22,9 +21,15 @@ from agent.runtime.wheel import Timer, TimerWheel
 from tools.backend import campaign_pull as pull
 from tools.backend import campaign_states as states
 from tools.backend import store
-from tools.backend.campaign_book import CampaignBook, insert_campaign
+from tools.backend.campaign_book import CampaignBook, insertion
 from tools.backend.campaign_reasons import RETRYABLE
-from tools.backend.campaign_records import Campaign, CampaignRequest, Member, member_change
+from tools.backend.campaign_records import (
+    Campaign,
+    CampaignRequest,
+    Member,
+    member_change,
+    member_row,
+)
 from tools.backend.errors import RequestRefused
 from tools.backend.faces.base import (
     DeviceFace,
@@ -38,7 +43,7 @@ from tools.backend.faces.base import (
     Standing,
     Terms,
 )
-from tools.backend.inventory import Inventory
+from tools.backend.inventory import Device, Inventory
 from tools.backend.timing import (
     MAX_ATTEMPTS,
     BackendTime,
@@ -137,7 +142,7 @@ class CampaignEngine:
         # one finds it free.
         self.book.add(campaign)
         try:
-            body = await self._writer.submit(partial(insert_campaign, campaign=campaign))
+            body = await self._writer.submit(insertion(campaign))
         except Exception:
             self.book.remove(campaign)
             raise
@@ -166,6 +171,25 @@ class CampaignEngine:
         self._move_campaign(campaign, "cancel")
         await self._writer.submit(lambda _connection: None)
         self._settle(campaign)
+
+    def consider(self, devices: Iterable[Device]) -> None:
+        """Devices were loaded or run another version: campaigns that add devices by themselves
+        take those that match."""
+        now = self.now()
+        for device in devices:
+            member = self.book.adopt(device, now)
+            if member is None:
+                continue
+            campaign = member.campaign
+            if "reachable" in member.cells and self._faces[campaign.protocol].reachable(
+                member.device
+            ):
+                self.move(member, "reachable")
+                member.reason = campaign.kind.wording.reachable
+            self._writer.submit_row(store.ADD_MEMBER, member_row(member))
+            if not campaign.kind.device_driven:
+                campaign.ready.append(member)
+            self._tick(campaign)
 
     def standing(self, device: str, campaign_id: str) -> Standing:
         """How a device stands to a campaign that it speaks of."""
@@ -358,6 +382,7 @@ class CampaignEngine:
         if device is not None and device.firmware != version:
             device.firmware, device.updated = version, self.now()
             self._writer.submit_row(store.PUT_DEVICE, store.row_of(device))
+            self.consider([device])
 
     def _on_registered(self, member: Member, _event: FaceEvent) -> None:
         if "reachable" not in member.cells:

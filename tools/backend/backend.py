@@ -43,7 +43,7 @@ from tools.backend.inventory import (
 from tools.backend.listener import AsgiListener
 from tools.backend.rest import build_app
 from tools.backend.timing import DAY, BackendTime, date_text, timing
-from tools.backend.writer import MEMORY, AsyncRunner, SyncRunner, Writer
+from tools.backend.writer import MEMORY, ThreadRunner, SyncRunner, Writer
 from tools.fleet.audit import UNKNOWN, Belief
 
 DEFAULT_ACCOUNT = "0000000000-00001"
@@ -121,7 +121,7 @@ class Backend:
     async def start(self) -> None:
         """Open the store and the listeners. Raises StoreError or ListenerRefused."""
         inline = self.runtime.clock.virtual
-        runner = SyncRunner(self.config.db) if inline else AsyncRunner(self.config.db)
+        runner = SyncRunner(self.config.db) if inline else ThreadRunner(self.config.db)
         writer = self._writer = Writer(runner, before_commit=self._stamp)
         writer.start()
         try:

@@ -5,8 +5,8 @@ Every change is a plain function over a synchronous `Connection`, or a statement
 submission, so that an acknowledgement can leave from there without a Task of its own. The queue is
 drained by one of two runners:
 
-- `AsyncRunner`: SQLAlchemy's async engine (aiosqlite, one thread), for real and scaled time. One
-  Task for the life of the backend; while a batch is being committed the next one gathers.
+- `ThreadRunner`: an engine in a thread of its own, for real and scaled time. One Task for the life
+  of the backend; while a batch is being committed the next one gathers.
 - `SyncRunner`: a sync engine in the loop's own thread, for virtual time, where no thread may end
   anywhere among the callbacks of one instant.
 
@@ -20,13 +20,13 @@ import asyncio
 import contextlib
 import os
 from collections.abc import Callable, Mapping, Sequence
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from functools import partial
 from typing import Any, Protocol, TypeVar
 
 from sqlalchemy import Connection, Executable, create_engine, event
 from sqlalchemy.exc import DBAPIError, SQLAlchemyError
-from sqlalchemy.ext.asyncio import AsyncEngine, create_async_engine
 from sqlalchemy.pool import StaticPool
 
 from tools.backend.errors import StoreError
@@ -127,27 +127,36 @@ class SyncRunner:
         self._engine.dispose()
 
 
-class AsyncRunner:
-    """The async engine; one connection, because one writer is all there is."""
+class ThreadRunner:
+    """A sync engine in one thread of its own.
+
+    One crossing of threads for a whole batch. The async engine crosses several times for each
+    statement, and every crossing waits for its turn in a loop that devices keep busy."""
 
     inline = False
 
     def __init__(self, path: str) -> None:
         _prepare_file(path)
-        self._engine: AsyncEngine = create_async_engine(
-            f"sqlite+aiosqlite:///{path}", poolclass=StaticPool
+        # One connection, because one writer is all there is; made in one thread, used in another.
+        self._engine = create_engine(
+            f"sqlite:///{path}", poolclass=StaticPool, connect_args={"check_same_thread": False}
         )
-        event.listen(self._engine.sync_engine, "connect", _set_pragmas)
+        event.listen(self._engine, "connect", _set_pragmas)
+        self._thread = ThreadPoolExecutor(1, "backend-writer")
 
     async def run(self, work: Work) -> Any:
-        async with self._engine.begin() as connection:
-            return await connection.run_sync(work)
+        return await asyncio.get_running_loop().run_in_executor(self._thread, self._run, work)
 
     def run_inline(self, work: Work) -> Any:
-        raise StoreError("the async engine has no way to run in the caller's thread")
+        raise StoreError("this runner has a thread of its own")
 
     async def close(self) -> None:
-        await self._engine.dispose()
+        await asyncio.get_running_loop().run_in_executor(self._thread, self._engine.dispose)
+        self._thread.shutdown()
+
+    def _run(self, work: Work) -> Any:
+        with self._engine.begin() as connection:
+            return work(connection)
 
 
 class Writer:

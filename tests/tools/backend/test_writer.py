@@ -11,10 +11,10 @@ from sqlalchemy import Connection, text
 from agent.runtime.clock import run_virtual
 from tools.backend import store
 from tools.backend.errors import StoreError
-from tools.backend.writer import MEMORY, AsyncRunner, SyncRunner, Writer
+from tools.backend.writer import MEMORY, ThreadRunner, SyncRunner, Writer
 
 
-@pytest.fixture(params=[AsyncRunner, SyncRunner])
+@pytest.fixture(params=[ThreadRunner, SyncRunner])
 async def writer(request: pytest.FixtureRequest) -> AsyncIterator[Writer]:
     writer = Writer(request.param(MEMORY))
     writer.start()
@@ -61,7 +61,7 @@ async def test_a_callback_may_submit_again(writer: Writer) -> None:
 
 
 async def test_a_stopped_writer_says_so() -> None:
-    writer = Writer(AsyncRunner(MEMORY))
+    writer = Writer(ThreadRunner(MEMORY))
     writer.start()
     await writer.stop()
     with pytest.raises(StoreError, match="stopping"):

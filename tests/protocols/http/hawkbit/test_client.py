@@ -18,6 +18,7 @@ from agent.protocol import ClientSettings, protocol_clients
 from agent.runtime import run_virtual
 from agent.runtime.http import HttpLink
 from agent.update import Outcome, State
+from firmware_images.swu import Hardware, build_swu
 from protocols.http.hawkbit import HawkbitClient
 from protocols.http.hawkbit.options import Confirm
 from protocols.http.memory_transport import MemoryHttp
@@ -855,3 +856,22 @@ async def test_names_that_need_escapes() -> None:
         assert built.stub.state.actions[int(action)].target.controller_id == sim.name
         await built.until(lambda: bool(sim.told))
         assert sim.told[-1][0] == "updated"
+
+
+@virtual
+async def test_a_package_that_is_unpacked_begins_again_after_a_power_cut() -> None:
+    """What unpacks it lived in RAM; the action is the same, and only one end is reported."""
+    async with world(poll=1.0) as built:
+        options = {"format": "swu", "hw_boardname": "gauge", "hw_revision": "7"}
+        sim = await built.device("unpack", options=options, bandwidth=SLOW)
+        package = build_swu(new_image(), version="2.0.0", hardware=[Hardware("gauge", "7")])
+        ds = await built.publish("unpack", {"n.txt": b"n" * 400, "app.swu": package})
+        action = await built.assign(ds, sim)
+        await downloading(built, sim)
+        sim.device.cut_power(back_after=1.0)
+        assert await ends(built, sim, action) == "finished"
+        assert sim.version == "2.0.0"
+        history = await built.history(sim, action)
+        assert history.count("finished") == 1
+        others = [line for line in sim.lines if line.startswith("< 200 GET") and "n.txt" in line]
+        assert len(others) == 1, "what was checked is not downloaded again"

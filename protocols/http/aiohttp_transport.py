@@ -44,6 +44,11 @@ KEEP_ALIVE = 15.0
 """Seconds that a connection is kept for the next request; aiohttp's own default. Below what servers
 keep (Tomcat 20 s, nginx 75 s), so that it is seldom the server who closes first."""
 
+RECEIVE_BUFFER = 32 * 1024
+"""Bytes that the kernel keeps for a connection, instead of growing to megabytes: what a slow device
+has not taken must stay with its server, and asyncio takes all there is at once (up to 256 KiB, for
+each of a thousand downloads). Microcontrollers have a tenth of it."""
+
 MAX_LINE = 8190
 MAX_FIELDS = 128
 """Of the head of an answer, aiohttp's defaults: together they bound it to 1 MiB."""
@@ -449,6 +454,7 @@ def _bound_socket(info: AddrInfoType) -> socket.socket:
     """A socket that connects from the source address of the client that is connecting."""
     family, kind, proto, _, _ = info
     made = socket.socket(family, kind, proto)
+    made.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, RECEIVE_BUFFER)
     source = _SOURCE.get()
     if source is not None:
         try:

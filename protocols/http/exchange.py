@@ -40,7 +40,7 @@ __all__ = ["WINDOW", "BodyStream", "Exchange", "ExchangeClient", "FieldMap", "Fi
 
 Fields = Sequence[tuple[str, str]]
 
-WINDOW = 64 * 1024
+WINDOW = 32 * 1024
 """Bytes of a body that may wait for their reader; what is more stays with the sender."""
 WHOLE_TIME = 300.0
 """Seconds that an answer may take that is read whole: the idle timeout alone would let a server

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import base64
+import json
+import re
 from collections.abc import AsyncIterator
 from typing import Any
 
@@ -274,6 +276,9 @@ async def test_the_documents_know_no_422(api: httpx.AsyncClient, path: str, oper
         for operation in operations.values()
     }
     assert wanted in names
+    schemas = document.get("components", {}).get("schemas", {})
+    for name in re.findall(r'"#/components/schemas/([^"]+)"', json.dumps(document)):
+        assert name in schemas, name
     versions = {path.split("/")[3] for path in document["paths"] if path.startswith("/api/fota")}
     assert len(versions) <= 1
 

@@ -50,6 +50,10 @@ JSON = (b"content-type", b"application/json")
 PACKAGES = f"/device/{VERSION}/packages/"
 
 
+# Made once: `json.dumps` with separators makes an encoder for every call.
+_encode = json.JSONEncoder(separators=(",", ":")).encode
+
+
 class _Gone(Exception):
     """The client has hung up: there is nobody to answer."""
 
@@ -109,7 +113,7 @@ class DeviceApp:
         body = await _body(headers, receive, MAX_CHECK_IN)
         asked = parse(CheckIn, body)
         answer = await face.check_in(device, asked, _origin(scope, headers) + PACKAGES)
-        content = json.dumps(answer, separators=(",", ":")).encode()
+        content = _encode(answer).encode()
         fields = [JSON, (b"content-length", b"%d" % len(content))]
         await _answer(send, 200, content, fields)
 

@@ -105,8 +105,9 @@ class Host:
             authorities=self.authorities,
         )
 
-    async def start(self) -> Mapping[str, object]:
-        """Spawn all devices and let each poll once, :data:`WINDOW` at a time."""
+    async def start(self, count: int | None = None) -> Mapping[str, object]:
+        """Spawn so many devices, or all that are left, and let each poll once, :data:`WINDOW` at a
+        time."""
         began = time.monotonic()
         options = self.options
         settings = ClientSettings(server=options.server, credential=self.credential)
@@ -114,7 +115,9 @@ class Host:
         def client(device: Device) -> ProtocolClient:
             return BenchPoller(device, settings) if options.client else NoClient()
 
-        for index in range(options.devices):
+        first = len(self.devices)
+        last = options.devices if count is None else first + count
+        for index in range(first, last):
             device = Device(
                 self.runtime,
                 f"bench-{index:05d}",
@@ -125,7 +128,7 @@ class Host:
             device.attach(client)
             self.devices.append(device)
             device.power_on()
-            if (index + 1) % WINDOW == 0 or index + 1 == options.devices:
+            if (index + 1) % WINDOW == 0 or index + 1 == last:
                 await self._rest()
         return {"lost": self._lost(), "seconds": time.monotonic() - began}
 

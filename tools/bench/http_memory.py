@@ -1,9 +1,10 @@
 """Memory of a device that speaks HTTP: connected, connected with TLS, and between two polls.
 
 2,000 devices in one process, nginx in another. What counts for a connected device is the growth of
-resident memory between the process with no device and the process with all of them connected, so
-device, client, connection and the library's share are in it. Between polls it is what the HTTP side
-adds to a device: the growth with it less the growth of a process whose devices run no client.
+resident memory between the process with a few devices and the process with all of them connected,
+so device, client, connection and the library's share are in it. Between polls it is what the HTTP
+side adds to a device: the growth with it less the growth of a process whose devices run no client.
+The figures are interleaved and medians of several processes each.
 """
 
 from __future__ import annotations
@@ -11,6 +12,7 @@ from __future__ import annotations
 import datetime
 import ipaddress
 import json
+import statistics
 from collections.abc import Callable
 from pathlib import Path
 
@@ -36,6 +38,9 @@ NAMES = (
 )
 
 DEVICES, QUICK_DEVICES = 2_000, 200
+RUNS, QUICK_RUNS = 5, 1
+FIRST = 50
+"""Devices before anything counts: with them the libraries have what they allocate only once."""
 LIMITS = {
     "http_device_memory": 24 * KIB,
     "http_device_memory_tls": 72 * KIB,
@@ -58,15 +63,19 @@ def measure(setting: Setting, wanted: frozenset[str]) -> list[Figure]:
     if wanted & {"http_device_memory_tls", "http_device_memory_certificate"}:
         with_own = "http_device_memory_certificate" in wanted
         make_certificates(setting.folder, devices if with_own else 0)
+    taken: dict[str, list[float]] = {name: [] for name in wanted}
+    for _ in range(QUICK_RUNS if setting.quick else RUNS):
+        for name, runs in sorted(taken.items()):
+            runs.append(takes[name]())
     return [
         Figure(
             name,
-            takes[name](),
+            statistics.median(taken[name]),
             "bytes/device",
             "limit",
             LIMITS[name],
             1.0,
-            details={"devices": devices},
+            details={"devices": devices, "runs": [round(value) for value in taken[name]]},
         )
         for name in NAMES
         if name in wanted
@@ -93,6 +102,7 @@ def growth(
     """Bytes a device."""
     told = {"server": server, "devices": devices, "folder": str(setting.folder), **options}
     with Measured("tools.bench.http_host", json.dumps(told)) as host:
+        host.ask("start", count=FIRST)
         before = host.ask("sample")
         lost = host.ask("start", within=300.0)["lost"]
         after = host.ask("sample")
@@ -101,7 +111,7 @@ def growth(
                 f"{lost} of {devices} devices were not answered, "
                 f"{after['connections']} connections are open"
             )
-    return float(after["resident"] - before["resident"]) / devices
+    return float(after["resident"] - before["resident"]) / (devices - FIRST)
 
 
 def make_certificates(folder: Path, devices: int) -> None:

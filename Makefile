@@ -12,7 +12,7 @@ help:
 	@echo 'make demo     1,000 virtual devices update their firmware against the embedded backend'
 	@echo 'make test     the test suite'
 	@echo 'make lint     ruff, mypy --strict, one-way imports'
-	@echo 'make interop  against real peers: aiocoap, libcoap, Leshan (installs what it needs)'
+	@echo 'make interop  against real peers: Leshan, gooseBit, SWUpdate, mosquitto, nginx and more (installs them)'
 	@echo 'make sweeps   the exhaustive tests (slow)'
 	@echo 'make bench    speed and memory beside their yardsticks, in bench-results/latest.json'
 
@@ -55,4 +55,4 @@ lock:
 	  --no-emit-index-url --no-annotate --no-header --output-file requirements.lock
 
 clean:
-	rm -rf $(VENV) report bench-results dist .pytest_cache .mypy_cache .ruff_cache .hypothesis
+	rm -rf $(VENV) tests/interop/.peers report bench-results dist .pytest_cache .mypy_cache .ruff_cache .hypothesis

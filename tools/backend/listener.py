@@ -38,6 +38,11 @@ STALLED = 30.0
 between is closed. uvicorn itself waits for ever."""
 
 
+UNREAD = 10
+"""Looks at a connection whose client takes nothing of an answer, before it is cut: five minutes,
+in which the slowest link that devices have takes some hundred KiB."""
+
+
 class _Server(uvicorn.Server):
     """Leaves the signals to the program that embeds it."""
 
@@ -47,7 +52,8 @@ class _Server(uvicorn.Server):
 
 
 class _Connection(_Protocol):
-    """A connection that tells who its client is, and that does not wait for ever.
+    """A connection that tells who its client is, and that waits for ever neither for a request
+    nor for somebody to read an answer.
 
     uvicorn does not hand the certificate of the client to applications. Its CN goes into the
     state that every request of the connection gets a copy of.
@@ -60,6 +66,8 @@ class _Connection(_Protocol):
         if name is not None:
             self.app_state = {**self.app_state, CLIENT_NAME: name}
         self._stalled: object = None
+        self._unsent = 0
+        self._unmoved = 0
         self._watchdog = self.loop.call_later(STALLED, self._watch)
 
     def _watch(self) -> None:
@@ -72,6 +80,12 @@ class _Connection(_Protocol):
             self.transport.close()
             return
         self._stalled = cycle if waiting else self
+        unsent = self.transport.get_write_buffer_size()
+        self._unmoved = self._unmoved + 1 if unsent and unsent == self._unsent else 0
+        self._unsent = unsent
+        if self._unmoved >= UNREAD:
+            self.transport.abort()  # `close` would wait for what nobody reads
+            return
         self._watchdog = self.loop.call_later(STALLED, self._watch)
 
     def connection_lost(self, exc: Exception | None) -> None:

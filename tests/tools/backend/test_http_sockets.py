@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import json
+import socket
 import ssl
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
@@ -151,6 +152,33 @@ async def test_a_second_head_that_never_ends_is_cut(monkeypatch: pytest.MonkeyPa
             writer.write(request[:20])
             assert await reader.read() == b""
         writer.close()
+
+
+async def test_an_answer_that_nobody_reads_is_cut(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(listener, "STALLED", 0.02)
+    content = IMAGE * (8 << 10)  # more than the buffers of two sockets hold
+    async with real() as backend, httpx.AsyncClient(base_url=backend.http_url) as client:
+        [device] = await devices(backend, client, 1)
+        firmware = await backend.add_package(content, name="a", version="2", protocol="HTTP")
+        await backend.create_campaign([device.name], firmware)
+        while "campaign" not in (answer := await device.check_in()):
+            await asyncio.sleep(0.01)
+        assert backend.http_address is not None
+        path = httpx.URL(answer["campaign"]["url"]).path
+        token = device.headers["Authorization"]
+        head = f"GET {path} HTTP/1.1\r\nHost: x\r\nAuthorization: {token}\r\n\r\n"
+        loop = asyncio.get_running_loop()
+        with socket.socket() as lazy:
+            lazy.setblocking(False)
+            await loop.sock_connect(lazy, backend.http_address)
+            await loop.sock_sendall(lazy, head.encode())
+            connections = backend._listeners["http"]._server.server_state.connections
+            async with asyncio.timeout(WAIT):
+                while len(connections) < 2:
+                    await asyncio.sleep(0.01)
+                while len(connections) > 1:
+                    await asyncio.sleep(0.01)
+        assert (await device.fetch(answer["campaign"]["url"])).content == content
 
 
 @pytest.mark.parametrize(

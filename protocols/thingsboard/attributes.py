@@ -28,6 +28,10 @@ class Kind(enum.Enum):
     FIRMWARE = "fw"
     SOFTWARE = "sw"
 
+    def owns(self, attribute: str) -> bool:
+        """It tells of packages of this kind."""
+        return attribute.startswith(f"{self.value}_")
+
 
 class BadOffer(Exception):
     """Attributes that describe no package; `str` names the one that is wrong."""

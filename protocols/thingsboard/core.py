@@ -5,8 +5,13 @@ No asyncio and no sockets. The adapter tells what came (`connected`, `attributes
 survive a reboot is in the update engine and in `nvm`; the pseudo URI of an attempt names its
 package, so that a download goes on only with the same one.
 
-A package that failed is not tried again until the server offers another one: the server keeps the
-attribute as it is, and a device that obeyed it forever would never do anything else.
+A package that failed is not tried again until the server offers another one of its kind, or none:
+the server keeps the attribute as it is, and a device that obeyed it forever would never do anything
+else. Firmware and software are two kinds and share one slot: one comes after the other.
+
+In `nvm`: `last` is the package that was begun last (mark, kind, title), written before the engine
+begins; `fw` and `sw` hold the mark of what was tried of a kind, written once the engine has begun,
+so that a power cut between the two costs a try and not the update.
 """
 
 from __future__ import annotations
@@ -21,6 +26,7 @@ from agent.flash import SECONDARY
 from agent.misbehaviour import Misbehaviour
 from agent.outcome import Outcome
 from agent.update import EngineEvent, State
+from protocols.http.download import resume_key
 from protocols.thingsboard.attributes import BadOffer, Kind, Offer, parse_offer
 from protocols.thingsboard.checksums import Checksum, new_checksum
 from protocols.thingsboard.personas import Persona
@@ -32,6 +38,7 @@ if TYPE_CHECKING:
 __all__ = ["Action", "Fetch", "Ota", "RequestChunk", "Telemetry", "decode_object"]
 
 _NAMESPACE = "thingsboard"
+_LAST = "last"
 _MARK = 32  # bytes of a SHA-256
 _KIND = 2  # and of the prefix that follows it in `nvm`, before the title
 _READ = 64 << 10  # bytes of flash hashed at a time when a download goes on after a reboot
@@ -135,7 +142,9 @@ class Ota:
             except BadOffer as problem:
                 self._bad_offer(kind, shared, str(problem))
                 continue
-            if offer is not None and self._consider(offer):
+            if offer is None:
+                self._taken_back(kind)
+            elif self._consider(offer):
                 return
 
     def chunk(self, index: int, data: bytes) -> None:
@@ -192,6 +201,8 @@ class Ota:
 
     def engine_event(self, event: EngineEvent) -> None:
         """The engine moved: tell what the table has for it."""
+        if event.new is State.DOWNLOADING or event.outcome is not None:
+            self._remember_tried()
         if event.outcome is Outcome.SUCCESS:
             self._remember_success()
         if not self._connected:
@@ -211,6 +222,11 @@ class Ota:
         """What has been asked for and has not come."""
         return self._waiting
 
+    @property
+    def tries(self) -> int:
+        """How often in a row a chunk was lost."""
+        return self._tries
+
     # -- internals ------------------------------------------------------------------------------
 
     def _consider(self, offer: Offer) -> bool:
@@ -224,16 +240,28 @@ class Ota:
                 if self._offer is None:
                     self._resume(offer)
                 return True
+            if offer.kind is not self._last_kind():
+                return False  # its turn comes after the one that is on its way
             engine.cancel()  # another package while this one came in
         elif self._had(offer):
             return False
         self._begin(offer, uri)
         return True
 
+    def _taken_back(self, kind: Kind) -> None:
+        """The server offers nothing of this kind: what is on its way is dropped, and what was tried
+        may be tried again, should it be assigned once more."""
+        engine, nvm = self._device.engine, self._device.nvm
+        if engine.state is State.DOWNLOADING and kind is self._last_kind():
+            self._waiting = None
+            engine.cancel()
+        if engine.state in (State.IDLE, State.DOWNLOADED) and nvm.get(_NAMESPACE, kind.value):
+            nvm.delete(_NAMESPACE, kind.value)
+
     def _begin(self, offer: Offer, uri: str) -> None:
         device = self._device
-        tried = _mark(offer.identity) + offer.kind.value.encode() + offer.title.encode()
-        device.nvm.set(_NAMESPACE, "tried", tried)
+        last = _mark(offer.identity) + offer.kind.value.encode() + offer.title.encode()
+        device.nvm.set(_NAMESPACE, _LAST, last)
         self._offer, self._tries = offer, 0
         engine = device.engine
         if offer.url:
@@ -248,6 +276,7 @@ class Ota:
         """The same package after a reboot or a reconnect: go on behind what is in flash."""
         engine, flash = self._device.engine, self._device.flash
         self._offer, self._tries = offer, 0
+        self._remember_tried()
         if offer.url:
             self.outbox.append(Fetch(offer))
             return
@@ -279,16 +308,15 @@ class Ota:
     def _bad_offer(self, kind: Kind, shared: Mapping[str, object], problem: str) -> None:
         """Told once for the same attributes: the server keeps them as they are."""
         engine, nvm = self._device.engine, self._device.nvm
-        told = sorted((name, repr(value)) for name, value in shared.items())
-        mark = _mark(f"{kind.value}\n{told}") + kind.value.encode()
-        if engine.state is State.IDLE and nvm.get(_NAMESPACE, "tried") != mark:
-            nvm.set(_NAMESPACE, "tried", mark)
+        told = sorted((name, repr(value)) for name, value in shared.items() if kind.owns(name))
+        mark = _mark(f"{kind.value}\n{told}")
+        if engine.state is State.IDLE and nvm.get(_NAMESPACE, kind.value) != mark:
+            nvm.set(_NAMESPACE, _LAST, mark + kind.value.encode())
             engine.fail(Outcome.UNSUPPORTED_PACKAGE, problem)
 
     def _had(self, offer: Offer) -> bool:
         """It was tried before, or it is what runs."""
-        tried = self._device.nvm.get(_NAMESPACE, "tried")
-        if tried is not None and tried[:_MARK] == _mark(offer.identity):
+        if self._device.nvm.get(_NAMESPACE, offer.kind.value) == _mark(offer.identity):
             return True
         running = self._device.running
         return (
@@ -301,15 +329,23 @@ class Ota:
         stored = self._device.nvm.get(_NAMESPACE, "title")
         return self._title if stored is None else stored.decode(errors="replace")
 
-    def _prefix(self) -> str:
-        """Of the package that was tried last, in this life or a former one."""
-        tried = self._device.nvm.get(_NAMESPACE, "tried")
-        return Kind.FIRMWARE.value if tried is None else tried[_MARK : _MARK + _KIND].decode()
+    def _last_kind(self) -> Kind:
+        """Of the package that was begun last, in this life or a former one."""
+        last = self._device.nvm.get(_NAMESPACE, _LAST)
+        return Kind.FIRMWARE if last is None else Kind(last[_MARK : _MARK + _KIND].decode())
+
+    def _remember_tried(self) -> None:
+        nvm = self._device.nvm
+        last = nvm.get(_NAMESPACE, _LAST)
+        if last is not None:
+            kind, mark = last[_MARK : _MARK + _KIND].decode(), last[:_MARK]
+            if nvm.get(_NAMESPACE, kind) != mark:
+                nvm.set(_NAMESPACE, kind, mark)
 
     def _remember_success(self) -> None:
-        tried = self._device.nvm.get(_NAMESPACE, "tried")
-        if tried is not None:
-            self._device.nvm.set(_NAMESPACE, "title", tried[_MARK + _KIND :])
+        last = self._device.nvm.get(_NAMESPACE, _LAST)
+        if last is not None:
+            self._device.nvm.set(_NAMESPACE, "title", last[_MARK + _KIND :])
 
     def _current(self) -> dict[str, object]:
         running = self._device.running
@@ -329,14 +365,12 @@ class Ota:
                 said = (FAILED,)
         if Misbehaviour.OUT_OF_ORDER in misbehave:
             said = said[::-1]
-        prefix = self._prefix()
+        prefix = self._last_kind().value
         for word in said:
             values: dict[str, object] = {f"{prefix}_state": word}
             if word == FAILED:
                 text = ERRORS.get(outcome, "") if outcome is not None else ""
-                values["fw_error" if prefix == "fw" else "sw_error"] = (
-                    f"{text}: {detail}" if detail else text
-                )
+                values[f"{prefix}_error"] = f"{text}: {detail}" if detail else text
             if word in (UPDATED, FAILED):
                 values = {**self._current(), **values}
             action = Telemetry(values, final=word in (UPDATED, FAILED))
@@ -348,7 +382,7 @@ class Ota:
 def _uri(offer: Offer) -> str:
     """The engine's name for a package that has no URL of its own."""
     if offer.url:
-        return offer.url
+        return resume_key(offer.url)
     return f"thingsboard:{offer.kind.value}/{_mark(offer.identity).hex()}"
 
 

@@ -5,7 +5,6 @@ The access token is part of every path, so no URL of this client is ever shown.
 
 from __future__ import annotations
 
-import asyncio
 from typing import TYPE_CHECKING
 from urllib.parse import quote, urlencode
 
@@ -123,15 +122,13 @@ class ThingsBoardHttp(HttpPoller):
             await download_from_url(self, action.offer)
             self._ota.fetched()
         else:
-            while (waiting := self._ota.waiting) is not None:
-                await self._chunk(waiting)
-                # What the core asks for next is what it waits for: the loop brings it.
-                self._ota.outbox = [
-                    one for one in self._ota.outbox if not isinstance(one, RequestChunk)
-                ]
+            wanted: RequestChunk | None = action
+            while wanted is not None:
+                wanted = await self._chunk(wanted)
         self.wake()
 
-    async def _chunk(self, wanted: RequestChunk) -> None:
+    async def _chunk(self, wanted: RequestChunk) -> RequestChunk | None:
+        """Bring one chunk; what the core asks for next is brought by the same story."""
         device = self.device
         clock = device.runtime.clock
         offer = wanted.offer
@@ -152,20 +149,39 @@ class ThingsBoardHttp(HttpPoller):
                 shown=f"{_PACKAGE[offer.kind]} chunk {wanted.index}",
             )
         except (HttpFailed, Refused) as error:
+            if self._ota.waiting is not wanted:
+                return None
+            tries = self._ota.tries + 1
             self._ota.chunk_lost()
-            wait = error.retry_after if isinstance(error, Refused) else None
-            await clock.sleep(self.BACKOFF.delay(1, device.random) if wait is None else wait)
-            return
+            again = self._claim()
+            if again is not None:
+                delay = self.BACKOFF.delay(tries, device.random)
+                wait = error.retry_after if isinstance(error, Refused) else None
+                if wait is not None:
+                    # Never earlier than asked, and not all in the same second.
+                    delay = wait + device.random.uniform(0.0, min(delay, 5.0))
+                await clock.sleep(delay)
+            return again
         device.runtime.metrics.block.record(clock.now() - sent)
         if self.settings.bandwidth is not None:
             await clock.sleep(
                 max(0.0, len(answer.body) / self.settings.bandwidth - (clock.now() - sent))
             )
+        if self._ota.waiting is not wanted:
+            return None  # of a package that a poll has replaced or dropped meanwhile
         if answer.status == 200:
             self._ota.chunk(wanted.index, answer.body)
         else:
             self._ota.refused(f"{answer.status} to chunk {wanted.index}")
-        await asyncio.sleep(0)
+        return self._claim()
+
+    def _claim(self) -> RequestChunk | None:
+        """The chunk that the core has just asked for, before a poll takes it for a new package."""
+        outbox = self._ota.outbox
+        found = next((one for one in outbox if isinstance(one, RequestChunk)), None)
+        if found is not None:
+            outbox.remove(found)
+        return found
 
     async def _foreign(self) -> None:
         """Ask for a package that nobody assigned: 400, or 404 where none is assigned at all."""

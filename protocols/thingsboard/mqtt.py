@@ -175,6 +175,7 @@ class ThingsBoardMqtt(MqttClient):
             said, detail = verdict(engine.outcome, self.misbehave)
             self.settings.told(self.device.name, said, detail, version)
         self._ota.reported()
+        self._ask_attributes()  # a package of the other kind may have waited for its turn
 
     def _request_chunk(self, action: RequestChunk) -> None:
         self._held = None

@@ -104,6 +104,16 @@ class ThingsBoardStub:
             payload = json.dumps(attributes).encode()
             self._broker.deliver(device.client, "v1/devices/me/attributes", payload)
 
+    def withdraw(self, token: str, prefix: str = "fw") -> None:
+        """Assign no package any more: the server deletes its attributes, and says which."""
+        device = self.devices[token]
+        gone = [key for key in device.shared if key.startswith(prefix)]
+        device.shared = {key: value for key, value in device.shared.items() if key not in gone}
+        del device.packages[prefix]
+        if self._broker is not None and device.client:
+            payload = json.dumps({"deleted": gone}).encode()
+            self._broker.deliver(device.client, "v1/devices/me/attributes", payload)
+
     # -- MQTT
 
     def serve(self, broker: MemoryBroker) -> None:

@@ -43,7 +43,7 @@ from tools.backend.inventory import (
 from tools.backend.listener import AsgiListener
 from tools.backend.rest import build_app
 from tools.backend.timing import DAY, BackendTime, date_text, timing
-from tools.backend.writer import MEMORY, ThreadRunner, SyncRunner, Writer
+from tools.backend.writer import MEMORY, SyncRunner, ThreadRunner, Writer
 from tools.fleet.audit import UNKNOWN, Belief
 
 DEFAULT_ACCOUNT = "0000000000-00001"

@@ -11,7 +11,7 @@ from sqlalchemy import Connection, text
 from agent.runtime.clock import run_virtual
 from tools.backend import store
 from tools.backend.errors import StoreError
-from tools.backend.writer import MEMORY, ThreadRunner, SyncRunner, Writer
+from tools.backend.writer import MEMORY, SyncRunner, ThreadRunner, Writer
 
 
 @pytest.fixture(params=[ThreadRunner, SyncRunner])

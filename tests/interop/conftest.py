@@ -20,6 +20,8 @@ PEERS = {
     "openssl": "openssl",
     "mender-artifact": "mender-artifact",
     "unshare": "util-linux",
+    "tshark": "tshark",
+    "text2pcap": "tshark",
 }
 # Debian's servers are in folders that are not on every user's path.
 SYSTEM = ("/usr/sbin", "/usr/local/sbin")

@@ -15,6 +15,10 @@ command -v swupdate >/dev/null || missing="$missing swupdate"
 command -v openssl >/dev/null || missing="$missing openssl"
 command -v mender-artifact >/dev/null || missing="$missing mender-artifact"
 command -v unshare >/dev/null || missing="$missing util-linux"
+if ! command -v tshark >/dev/null || ! command -v text2pcap >/dev/null; then
+  missing="$missing tshark"
+fi
+PATH="$PATH:/sbin:/usr/sbin" ldconfig -p | grep -q 'libwbxml2\.so\.1' || missing="$missing libwbxml2-1"
 # mender-client is unpacked, never installed: its package starts a service.
 peers="$(cd "$(dirname "$0")" && pwd)/.peers"
 unpack=""

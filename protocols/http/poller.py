@@ -39,7 +39,7 @@ from agent.update import EngineEvent
 from protocols.backoff import DEFAULT_BACKOFF, Backoff
 from protocols.http.messages import JSON, BadAnswer, Refused, json_body, retry_after
 from protocols.http.transport import link_of, transport_of
-from protocols.http.urls import Origin, parse_server
+from protocols.http.urls import BadServer, Origin, parse_server
 
 __all__ = ["TRANSITIONS", "HttpPoller"]
 
@@ -53,6 +53,9 @@ OFFLINE_AFTER = 2
 
 FIRST_POLL_SPREAD = 2.0
 """Seconds after a boot within which the first poll falls: boots of one moment are spread again."""
+
+COMMON_OPTIONS = frozenset({"proxy"})
+"""Known to every check-in client. `proxy`: the `http://host:port` that all requests go through."""
 
 _BEHAVES: frozenset[Misbehaviour] = frozenset()
 """Shared: an empty set of its own is 216 bytes of each idle device."""
@@ -84,9 +87,9 @@ class HttpPoller:
     )
 
     def __init__(self, device: Device, settings: ClientSettings) -> None:
-        unknown = sorted(settings.options.keys() - self.OPTIONS)
+        unknown = sorted(settings.options.keys() - self.OPTIONS - COMMON_OPTIONS)
         if unknown:
-            known = ", ".join(sorted(self.OPTIONS)) or "none"
+            known = ", ".join(sorted(self.OPTIONS | COMMON_OPTIONS))
             raise UnusableSettings(f"{self.name} has no option {unknown[0]!r}; known: {known}")
         self.misbehave = settings.misbehave(device) or _BEHAVES
         strange = self.misbehave - self.MISBEHAVIOURS - {Misbehaviour.HERD}
@@ -96,11 +99,13 @@ class HttpPoller:
         self.device = device
         self.settings = settings
         self.origin: Origin = parse_server(settings.server)
+        proxy = settings.options.get("proxy")
+        peer = self.origin.host if proxy is None else _proxy_host(proxy)
         source = settings.bind
-        if source is None and self.origin.host.startswith("127."):
-            source = source_address(None, self.origin.host, device.index)[0]
+        if source is None and peer.startswith("127."):
+            source = source_address(None, peer, device.index)[0]
         self.http = transport_of(device.runtime).client(
-            HttpIdentity(device.name, source, settings.credential(device))
+            HttpIdentity(device.name, source, settings.credential(device), proxy)
         )
         self.state = "OFFLINE"
         self.registered = False
@@ -280,3 +285,13 @@ class HttpPoller:
         old, self.state = self.state, TRANSITIONS[self.state][cause]
         self.registered = self.state == "ONLINE"
         self.device.record("check-in", old, self.state, f"{cause}: {detail}" if detail else cause)
+
+
+def _proxy_host(uri: str) -> str:
+    try:
+        proxy = parse_server(uri)
+    except BadServer as error:
+        raise UnusableSettings(f"proxy: {error}") from None
+    if proxy.scheme != "http":
+        raise UnusableSettings("proxy: it is spoken to in plain HTTP, so its URI is http://")
+    return proxy.host

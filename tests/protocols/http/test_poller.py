@@ -278,6 +278,8 @@ async def test_settings_that_cannot_be_are_refused_by_name() -> None:
         for settings, word in (
             (ClientSettings(server=ORIGIN, options={"pol": "1"}), "pol"),
             (ClientSettings(server="coap://x"), "http://"),
+            (ClientSettings(server=ORIGIN, options={"proxy": "socks://x"}), "^proxy: "),
+            (ClientSettings(server=ORIGIN, options={"proxy": "https://x"}), "^proxy: "),
             (
                 ClientSettings(
                     server=ORIGIN, misbehave=lambda device: frozenset({Misbehaviour.LATE_REPORT})
@@ -287,6 +289,17 @@ async def test_settings_that_cannot_be_are_refused_by_name() -> None:
         ):
             with pytest.raises(UnusableSettings, match=word):
                 IdlePoller(here.device, settings)
+
+
+@virtual
+async def test_a_proxy_is_known_to_every_client() -> None:
+    async with world(on=False) as here:
+        settings = ClientSettings(
+            server="https://far.example", options={"proxy": "http://127.0.0.1:3128"}
+        )
+        identity = IdlePoller(here.device, settings).http.identity  # type: ignore[attr-defined]
+        assert identity.proxy == "http://127.0.0.1:3128"
+        assert identity.source.startswith("127."), "of the connection, which goes to the proxy"
 
 
 @virtual

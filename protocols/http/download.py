@@ -13,6 +13,7 @@ its unpacker lived in RAM too: it begins again.
 from __future__ import annotations
 
 import hashlib
+import re
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from types import MappingProxyType
@@ -45,6 +46,7 @@ __all__ = [
 ]
 
 _FLASH_PIECE = 64 * 1024
+_USER_INFORMATION = re.compile(r"//[^/]*@")
 
 
 @dataclass(frozen=True, slots=True)
@@ -60,11 +62,11 @@ class Resource:
     """Authorization and the like; secret ones are dropped when a redirect leaves the origin."""
     redirects: int = 5
     shown: str = ""
-    """What traces and errors call it; empty: the URL without its query."""
+    """What traces and errors call it; empty: the URL without its query and who asks."""
 
     @property
     def name(self) -> str:
-        return self.shown or self.url.partition("?")[0]
+        return self.shown or _USER_INFORMATION.sub("//", self.url.partition("?")[0])
 
 
 @dataclass(frozen=True, slots=True)

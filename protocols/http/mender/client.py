@@ -18,6 +18,7 @@ from __future__ import annotations
 
 import contextlib
 import datetime
+import re
 from typing import Any
 from urllib.parse import urlencode
 
@@ -31,15 +32,19 @@ from agent.update import State
 from firmware_images.errors import BadKey
 from firmware_images.keys import TrustedKeys
 from firmware_images.mender import MenderUnpacker
+from firmware_images.package import PackageLimits
 from firmware_images.signatures import check_package_key
 from protocols.http.download import Download, Resource
 from protocols.http.mender.deployment import (
     Deployment,
     Kept,
     decode_kept,
+    decode_provides,
+    encode_provides,
+    kept_after,
     parse_deployment,
 )
-from protocols.http.mender.identity import auth_request, device_key
+from protocols.http.mender.identity import DeviceKey, auth_request, device_key
 from protocols.http.mender.options import OPTIONS, parse_options
 from protocols.http.mender.tables import (
     ALREADY_INSTALLED,
@@ -62,16 +67,20 @@ NEXT_V2 = "/api/devices/v2/deployments/device/deployments/next"
 
 MAX_TOKEN = 16 << 10
 """Bytes; a JWT with a certificate chain in it is a quarter of that."""
+_TOKEN = re.compile(rf"[!-~]{{1,{MAX_TOKEN}}}")
 MAX_LOG = 16
 """Lines of a log: what a device remembers of itself."""
+MAX_SPREAD = 5.0
+"""Seconds after a Retry-After: not all devices in the same second."""
 
 _NAMESPACE = "mender"
 _FOREIGN = "00000000-0000-0000-0000-000000000000"
+_NONE: frozenset[Misbehaviour] = frozenset()
 _STALE_TOKEN = "e30.e30.c3RhbGU"  # three parts, as a JWT has, and no signature that anybody made
 
 
 class Aborted(Exception):
-    """The server ended the deployment (409)."""
+    """The server ended the deployment (409), or knows nothing of it (404)."""
 
 
 @protocol_clients.register("mender")
@@ -82,26 +91,24 @@ class MenderClient(HttpPoller):
     OPTIONS = OPTIONS
     MISBEHAVIOURS = frozenset(RIGHT_ANSWERS) | AUDITED
 
-    __slots__ = ("_inventory", "_judged", "_key", "_options", "_signers", "_token")
+    __slots__ = ("_inventory", "_judged", "_options", "_signers", "_token")
 
     def __init__(self, device: Device, settings: ClientSettings) -> None:
         super().__init__(device, settings)
         options = self._options = parse_options(settings.options)
-        pem = settings.credential(device).private_key
-        # A clone knows whom it plays, and has not that device's key.
-        kept, name = (b"", f"clone of {device.name}") if self._clone else (pem, device.name)
-        self._key = device_key(kept, options.key, device.runtime.seed, name, device.nvm)
+        self._key()  # that it can be used is known before anything starts
         self._signers = _signers(device) if options.signed else None
         self._token = ""
-        self._inventory: list[dict[str, str]] = []
-        self._judged: set[Misbehaviour] = set()
+        self._inventory: tuple[str, ...] = ()
+        """Artifact and version that the server has been told of in this uptime."""
+        self._judged: frozenset[Misbehaviour] = _NONE
 
     # -- polls ----------------------------------------------------------------------------------
 
     async def poll(self) -> float:
         if not self._token:
             await self._authenticate()
-        self.answered()
+            self.answered()
         await self._report_end()
         await self._tell_inventory()
         if not self.busy:
@@ -111,7 +118,7 @@ class MenderClient(HttpPoller):
     async def _authenticate(self) -> None:
         options = self._options
         identity = {options.identity: self.device.name}
-        body, signature = auth_request(identity, self._key, options.tenant_token)
+        body, signature = auth_request(identity, self._key(), options.tenant_token)
         answer = await self.ask(
             "POST",
             self.origin.base + AUTH_REQUESTS,
@@ -123,7 +130,7 @@ class MenderClient(HttpPoller):
         if answer.status != 200:
             raise Refused(answer.status, "the authentication request")
         token = answer.body.decode("ascii", "replace").strip()
-        if not token or len(token) > MAX_TOKEN or not token.isprintable() or " " in token:
+        if not _TOKEN.fullmatch(token):
             raise BadAnswer("the answer to the authentication request is no token")
         self._token = token
         if Misbehaviour.STALE_CREDENTIAL in self.misbehave:
@@ -157,9 +164,11 @@ class MenderClient(HttpPoller):
             "device_type": self._options.device_type,
         }
         if self._options.api == "v2":
-            answer = await self._call(
-                "POST", NEXT_V2, {"device_provides": provides, "update_control_map": False}
-            )
+            asked = {
+                "device_provides": {**self._provides, **provides},
+                "update_control_map": False,
+            }
+            answer = await self._call("POST", NEXT_V2, asked)
             # A server that has the first version only does not know this path.
             if answer.status in (404, 405):
                 answer = await self._call("GET", f"{DEPLOYMENTS}/next?{urlencode(provides)}")
@@ -185,20 +194,38 @@ class MenderClient(HttpPoller):
         except Aborted:
             self._forget()
             return
-        except (HttpFailed, Refused, BadAnswer):
+        except HttpFailed:
             # Without its server a device does not go on; the next poll finds where it stands.
+            return
+        except Refused as refused:
+            if refused.retry_after is not None:
+                # While this story is told no poll begins it again.
+                spread = self.device.random.uniform(0.0, MAX_SPREAD)
+                await self.device.runtime.clock.sleep(refused.retry_after + spread)
             return
         engine.install()
 
     async def _download(self, deployment: Deployment) -> bool:
-        options = self._options
+        options, device = self._options, self.device
+        before = self._provides
+        unpackers: list[MenderUnpacker] = []
 
         def unpacker() -> MenderUnpacker:
-            return MenderUnpacker(
-                self._signers, device_type=options.device_type, artifact_name=self._artifact_name
+            made = MenderUnpacker(
+                self._signers,
+                device_type=options.device_type,
+                artifact_name=self._artifact_name,
+                provides=before,
+                limits=PackageLimits(image_size=device.engine.capacity),
             )
+            unpackers[:] = [made]
+            return made
 
-        return await Download(self, Resource(deployment.uri), unpacker=unpacker).run()
+        if not await Download(self, Resource(deployment.uri), unpacker=unpacker).run():
+            return False
+        record = kept_after(deployment, unpackers[0].artifact, before)
+        device.nvm.set(_NAMESPACE, "deployment", record.encode())
+        return True
 
     async def _step(self, deployment: str, state: State) -> None:
         """Tell the statuses of a step. Raises Aborted, unless that is what it ignores."""
@@ -206,10 +233,12 @@ class MenderClient(HttpPoller):
             if Misbehaviour.NEVER_REPORT in self.misbehave:
                 return
             answer = await self._status(deployment, status)
-            if answer.status == 409:
-                if Misbehaviour.IGNORE_CANCEL not in self.misbehave:
-                    raise Aborted
+            if answer.status == 409 and Misbehaviour.IGNORE_CANCEL in self.misbehave:
                 self._judge(Misbehaviour.IGNORE_CANCEL, await self._status(deployment, status))
+            elif answer.status in (404, 409):
+                raise Aborted
+            elif answer.status not in (200, 204):
+                raise Refused(answer.status, f"status {status}")
 
     async def _report_end(self) -> None:
         """Tell how the attempt ended, if it has and the server does not know."""
@@ -218,7 +247,9 @@ class MenderClient(HttpPoller):
         if outcome is None or not engine.report_pending:
             return
         if outcome is Outcome.SUCCESS and kept is not None:
-            self.device.nvm.set(_NAMESPACE, "artifact", kept.artifact_name.encode())
+            nvm = self.device.nvm
+            nvm.set(_NAMESPACE, "provides", encode_provides(kept.provides))
+            nvm.set(_NAMESPACE, "artifact", kept.artifact_name.encode())
         status = FINAL[outcome]
         if outcome not in (Outcome.CANCELLED, Outcome.DEFERRED):
             if Misbehaviour.FALSE_SUCCESS in self.misbehave:
@@ -229,11 +260,12 @@ class MenderClient(HttpPoller):
             self._close()
             return
         answer = await self._status(kept.id, status)
-        if answer.status not in (204, 404, 409):
+        if answer.status not in (200, 204, 404, 409):
             raise Refused(answer.status, f"status {status}")
-        if answer.status == 204:
+        if answer.status in (200, 204):
             if status == FAILURE:
-                await self._send_log(kept.id)
+                with contextlib.suppress(HttpFailed, Refused):
+                    await self._send_log(kept.id)
             if self.settings.told is not None:
                 running = self.device.running
                 version = None if running is None else str(running.version)
@@ -269,29 +301,33 @@ class MenderClient(HttpPoller):
 
     async def _tell_inventory(self) -> None:
         running = self.device.running
+        told = (self._artifact_name, "" if running is None else str(running.version))
+        if told == self._inventory:
+            return
         attributes = [
             {"name": "device_type", "value": self._options.device_type},
-            {"name": "artifact_name", "value": self._artifact_name},
-            {"name": "firmware_version", "value": "" if running is None else str(running.version)},
+            {"name": "artifact_name", "value": told[0]},
+            {"name": "firmware_version", "value": told[1]},
         ]
-        if attributes == self._inventory:
-            return
         answer = await self._call("PATCH", INVENTORY, attributes)
         if answer.status != 200:
             raise Refused(answer.status, "the inventory")
-        self._inventory = attributes
+        self._inventory = told
 
     async def _call(self, method: str, path: str, body: Any = None) -> HttpResponse:
         """A request with our token. Raises Refused for a token that is accepted no more."""
+        token = self._token
         answer = await self.ask(
             method,
             self.origin.base + path,
             json=body,
-            headers=[("Authorization", f"Bearer {self._token}")],
+            headers=[("Authorization", f"Bearer {token}")],
         )
         if answer.status == 401:
-            self._token = ""
+            if self._token == token:  # and not one that a poll has fetched meanwhile
+                self._token = ""
             raise Refused(401, f"{method} {path.partition('?')[0]}")
+        self.answered()
         return answer
 
     async def _present_stale(self) -> None:
@@ -311,7 +347,7 @@ class MenderClient(HttpPoller):
             self._judge(Misbehaviour.FOREIGN_REPORT, answer)
 
     def _judge(self, name: Misbehaviour, answer: HttpResponse) -> None:
-        self._judged.add(name)
+        self._judged |= {name}
         kept = answer.status in RIGHT_ANSWERS[name]
         ledger = self.device.runtime.misbehaviours
         ledger.judge(self.name, name, kept, self.device.name, str(answer.status))
@@ -319,6 +355,19 @@ class MenderClient(HttpPoller):
     @property
     def _clone(self) -> bool:
         return Misbehaviour.CLONED_IDENTITY in self.misbehave
+
+    def _key(self) -> DeviceKey:
+        """Made anew for each request: a key is a kilobyte or two of an idle device, and one request
+        a day needs it."""
+        device = self.device
+        pem = self.settings.credential(device).private_key
+        # A clone knows whom it plays, and has not that device's key.
+        pem, name = (b"", f"clone of {device.name}") if self._clone else (pem, device.name)
+        return device_key(pem, self._options.key, device.runtime.seed, name, device.nvm)
+
+    @property
+    def _provides(self) -> dict[str, str]:
+        return decode_provides(self.device.nvm.get(_NAMESPACE, "provides"))
 
     @property
     def _kept(self) -> Kept | None:

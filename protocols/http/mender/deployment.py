@@ -2,20 +2,35 @@
 
 from __future__ import annotations
 
+import fnmatch
 import json
 import re
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
+from firmware_images.mender import MenderArtifact
 from protocols.http.messages import BadAnswer
 
-__all__ = ["Deployment", "Kept", "decode_kept", "parse_deployment"]
+__all__ = [
+    "Deployment",
+    "Kept",
+    "decode_kept",
+    "decode_provides",
+    "encode_provides",
+    "kept_after",
+    "parse_deployment",
+    "provides_after",
+]
 
 _ID = re.compile(r"[0-9A-Za-z_-]{1,64}")
 MAX_NAME = 255
+"""Bytes: it is kept in `nvm`."""
 MAX_URI = 8192
-"""Characters; presigned links of object stores are long."""
+"""Bytes; presigned links of object stores are long."""
+MAX_PROVIDES = 1024
+"""Bytes of what a device keeps of an artifact's provides; a root file system has 150. One that
+cannot keep them provides none of them, and refuses what depends on them."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -25,7 +40,6 @@ class Deployment:
     id: str
     artifact_name: str
     uri: str = field(repr=False)
-    device_types: tuple[str, ...] = ()
 
 
 def parse_deployment(answer: Mapping[str, Any]) -> Deployment:
@@ -39,14 +53,12 @@ def parse_deployment(answer: Mapping[str, Any]) -> Deployment:
     source = artifact.get("source")
     if not isinstance(source, dict):
         raise BadAnswer("'artifact.source' is no object")
+    # Whom the artifact is for is judged by what the artifact says itself.
     types = artifact.get("device_types_compatible") or []
     if not isinstance(types, list) or not all(isinstance(one, str) for one in types):
         raise BadAnswer("'artifact.device_types_compatible' is no list of texts")
     return Deployment(
-        identifier,
-        _text(artifact, "artifact_name", MAX_NAME),
-        _text(source, "uri", MAX_URI),
-        tuple(types),
+        identifier, _text(artifact, "artifact_name", MAX_NAME), _text(source, "uri", MAX_URI)
     )
 
 
@@ -54,8 +66,12 @@ def _text(members: Mapping[str, Any], name: str, limit: int) -> str:
     value = members.get(name)
     if not isinstance(value, str) or not value:
         raise BadAnswer(f"{name!r} is missing or no text")
-    if len(value) > limit:
-        raise BadAnswer(f"{name!r} is longer than {limit} characters")
+    try:
+        size = len(value.encode())
+    except UnicodeEncodeError:
+        raise BadAnswer(f"{name!r} is no text that can be encoded") from None
+    if size > limit:
+        raise BadAnswer(f"{name!r} is longer than {limit} bytes")
     return value
 
 
@@ -65,9 +81,12 @@ class Kept:
 
     id: str
     artifact_name: str
+    """As the server calls it, and once the artifact has been read, as that calls itself."""
+    provides: Mapping[str, str] = field(default_factory=dict)
+    """What the device will provide when it has been installed."""
 
     def encode(self) -> bytes:
-        return json.dumps([self.id, self.artifact_name], separators=(",", ":")).encode()
+        return _encoded([self.id, self.artifact_name, dict(self.provides)])
 
 
 def decode_kept(data: bytes | None) -> Kept | None:
@@ -75,9 +94,53 @@ def decode_kept(data: bytes | None) -> Kept | None:
     if data is None:
         return None
     try:
-        identifier, name = json.loads(data)
+        identifier, name, provides = json.loads(data)
     except (ValueError, TypeError, RecursionError):
         return None
-    if not isinstance(identifier, str) or not isinstance(name, str):
+    if not isinstance(identifier, str) or not isinstance(name, str) or not _texts(provides):
         return None
-    return Kept(identifier, name)
+    return Kept(identifier, name, provides)
+
+
+def kept_after(deployment: Deployment, artifact: MenderArtifact, before: Mapping[str, str]) -> Kept:
+    """The deployment once its artifact has been read; `before` is what the device provides."""
+    name = artifact.name
+    if len(name.encode(errors="replace")) > MAX_NAME:
+        name = deployment.artifact_name
+    return Kept(deployment.id, name, provides_after(before, artifact))
+
+
+def provides_after(before: Mapping[str, str], artifact: MenderArtifact) -> dict[str, str]:
+    """What a device provides, beside its own name and type, once `artifact` is installed."""
+    kept = {
+        name: value
+        for name, value in before.items()
+        if not any(fnmatch.fnmatchcase(name, pattern) for pattern in artifact.clears)
+    }
+    after = {**kept, **artifact.provides}
+    after.pop("artifact_name", None)
+    after.pop("device_type", None)
+    return after if len(encode_provides(after)) <= MAX_PROVIDES else {}
+
+
+def encode_provides(provides: Mapping[str, str]) -> bytes:
+    return _encoded(dict(provides))
+
+
+def decode_provides(data: bytes | None) -> dict[str, str]:
+    """Empty for nothing, and for what no client of this version wrote."""
+    try:
+        provides = json.loads(data or b"{}")
+    except (ValueError, RecursionError):
+        return {}
+    return dict(provides) if _texts(provides) else {}
+
+
+def _texts(value: object) -> bool:
+    return isinstance(value, dict) and all(isinstance(one, str) for one in value.values())
+
+
+def _encoded(value: object) -> bytes:
+    """Characters as they are: escapes could take twelve bytes each. One that has no encoding, which
+    an artifact may hold, is replaced."""
+    return json.dumps(value, separators=(",", ":"), ensure_ascii=False).encode(errors="replace")

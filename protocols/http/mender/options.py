@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 
@@ -39,12 +40,18 @@ class MenderOptions:
 
 def parse_options(options: Mapping[str, str]) -> MenderOptions:
     """Raises UnusableSettings."""
+    return _parsed(frozenset(options.items()))
+
+
+@functools.lru_cache(maxsize=16)  # one entry per group of devices, not per device
+def _parsed(items: frozenset[tuple[str, str]]) -> MenderOptions:
+    options = dict(items)
     known = MenderOptions()
     interval = options.get("interval", "30")
     try:
         seconds = float(interval)
     except ValueError:
-        raise UnusableSettings(f"interval is {interval!r}: seconds") from None
+        raise UnusableSettings(f"interval is {interval!r}: not seconds") from None
     if not MIN_INTERVAL <= seconds <= MAX_INTERVAL:
         raise UnusableSettings(f"interval is {seconds:g} s: {MIN_INTERVAL:g} to {MAX_INTERVAL:g}")
     chosen = MenderOptions(

@@ -43,6 +43,10 @@ UNREAD = 10
 in which the slowest link that devices have takes some hundred KiB."""
 
 
+MAX_HEAD = 64 << 10
+"""Bytes of a request's head. One of the two parsers that uvicorn may use has no bound."""
+
+
 class _Server(uvicorn.Server):
     """Leaves the signals to the program that embeds it."""
 
@@ -65,10 +69,22 @@ class _Connection(_Protocol):
         name = common_name(certificate) if certificate else None
         if name is not None:
             self.app_state = {**self.app_state, CLIENT_NAME: name}
+        self._head = 0
         self._stalled: object = None
         self._unsent = 0
         self._unmoved = 0
         self._watchdog = self.loop.call_later(STALLED, self._watch)
+
+    def data_received(self, data: bytes) -> None:
+        before = self.cycle
+        super().data_received(data)
+        cycle = self.cycle
+        if cycle is not before or (cycle is not None and not cycle.response_complete):
+            self._head = 0
+        else:
+            self._head += len(data)
+            if self._head > MAX_HEAD:
+                self.transport.close()
 
     def _watch(self) -> None:
         cycle = self.cycle

@@ -92,4 +92,6 @@ def _text(shared: Mapping[str, object], name: str, limit: int) -> str:
         raise BadOffer(f"{name} is missing or no text")
     if len(value) > limit:
         raise BadOffer(f"{name} is longer than {limit} characters")
+    if any("\ud800" <= letter <= "\udfff" for letter in value):
+        raise BadOffer(f"{name} is no text that can be encoded")
     return value

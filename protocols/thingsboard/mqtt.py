@@ -133,16 +133,22 @@ class ThingsBoardMqtt(MqttClient):
             self._disarm()
             self._ota.refused(payload[:128].decode(errors="replace"))
             return
-        if len(parts) != 6 or parts[3] != self._request or not parts[5].isdigit():
+        waiting = self._ota.waiting
+        if (
+            waiting is None
+            or parts[3:] != [self._request, "chunk", str(waiting.index)]
+            or parts[1] != waiting.offer.kind.value
+        ):
             if parts[-1] == "4000000000":
                 self._judge(Misbehaviour.FOREIGN_REPORT, not payload, f"{len(payload)} bytes")
             return
         self._disarm()
+        self._request = ""  # answered
         metrics = self.device.runtime.metrics
         now = self.device.runtime.clock.now()
         metrics.block.record(now - self._sent)
         bandwidth = self.settings.bandwidth
-        self._ota.chunk(int(parts[5][:9]), payload)
+        self._ota.chunk(waiting.index, payload)
         waiting = self._ota.waiting
         if bandwidth is not None and waiting is not None:
             early = len(payload) / bandwidth - (now - self._sent)
@@ -202,9 +208,10 @@ class ThingsBoardMqtt(MqttClient):
         self.device.run(self._timed_out)
 
     def _timed_out(self) -> None:
-        held = self._held
+        held, self._held = self._held, None
         if held is not None:
-            self._request_chunk(held)
+            if held is self._ota.waiting:  # else it was taken back, or replaced, meanwhile
+                self._request_chunk(held)
         else:
             self._ota.chunk_lost()
             self._drain()

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 from collections.abc import Mapping
 from dataclasses import dataclass, replace
 
@@ -44,6 +45,12 @@ class Options:
 
 def read_options(options: Mapping[str, str]) -> Options:
     """Raises UnusableSettings."""
+    return _read(frozenset(options.items()))
+
+
+@functools.lru_cache(maxsize=16)  # one entry per group of devices, not per device
+def _read(items: frozenset[tuple[str, str]]) -> Options:
+    options = dict(items)
     chosen = persona(options.get("persona", "default"))
     chunk = options.get("chunk")
     if chunk is not None:

@@ -150,7 +150,9 @@ class MenderClient(HttpPoller):
         if deployment.artifact_name == self._artifact_name:
             self._forget()
             if Misbehaviour.NEVER_REPORT not in self.misbehave:
-                await self._status(deployment.id, ALREADY_INSTALLED)
+                answer = await self._status(deployment.id, ALREADY_INSTALLED)
+                if answer.status in (200, 204):
+                    self._believed("updated", ALREADY_INSTALLED)
             return
         if kept is None or kept.id != deployment.id:
             self._forget()
@@ -266,12 +268,15 @@ class MenderClient(HttpPoller):
             if status == FAILURE:
                 with contextlib.suppress(HttpFailed, Refused):
                     await self._send_log(kept.id)
-            if self.settings.told is not None:
-                running = self.device.running
-                version = None if running is None else str(running.version)
-                verdict = "updated" if status == SUCCESS else "failed"
-                self.settings.told(self.device.name, verdict, status, version)
+            self._believed("updated" if status == SUCCESS else "failed", status)
         self._close()
+
+    def _believed(self, verdict: str, status: str) -> None:
+        """Let the fleet know what the server believes from now on."""
+        if self.settings.told is not None:
+            running = self.device.running
+            version = None if running is None else str(running.version)
+            self.settings.told(self.device.name, verdict, status, version)
 
     async def _status(self, deployment: str, status: str) -> HttpResponse:
         answer = await self._call("PUT", f"{DEPLOYMENTS}/{deployment}/status", {"status": status})

@@ -144,3 +144,101 @@ def test_a_lost_chunk_stalls_one_persona_over_http_too() -> None:
     world = run(story, "http", options={"persona": "lost-chunk-stalls"})
     assert world.server.states() == ["DOWNLOADING"]
     assert [index for _, index in world.server.chunks] == [0, 1]
+
+
+@pytest.mark.parametrize("bandwidth", [None, 20_000.0])
+def test_chunks_that_nobody_asked_for_change_nothing(bandwidth: float | None) -> None:
+    async def story(world: World) -> None:
+        world.stub.assign(TOKEN, GOOD)
+        for count in range(1, 5):
+            await world.until(lambda count=count: len(world.server.chunks) >= count)  # type: ignore[misc]
+            request, index = world.server.chunks[-1]
+            for topic in (
+                f"fw/response/{request}/chunk/{index + 1}",
+                f"fw/response/{request}/chunk/{index}x",
+                f"sw/response/{request}/chunk/{index}",
+                f"fw/response/1{request}/chunk/{index}",
+                f"fw/response/{request}/chunk/{'9' * 5000}",
+            ):
+                world.broker.deliver("meter-1", f"v2/{topic}", b"\0" * 100)
+        await world.until(lambda: world.said("UPDATED"))
+
+    world = run(story, "mqtt", bandwidth=bandwidth)
+    assert "FAILED" not in world.server.states()
+
+
+def test_a_chunk_that_waits_for_the_link_is_not_asked_for_after_its_package_is_gone() -> None:
+    async def story(world: World) -> None:
+        world.stub.assign(TOKEN, GOOD)
+        await world.until(lambda: len(world.server.chunks) >= 2)
+        await world.runtime.clock.sleep(0.3)  # each chunk keeps the link busy for 1.6 s
+        asked.append(len(world.server.chunks))
+        world.stub.withdraw(TOKEN)
+        await world.runtime.clock.sleep(60.0)
+        asked.append(len(world.server.chunks))
+
+    asked: list[int] = []
+    world = run(story, "mqtt", bandwidth=10_000.0)
+    assert asked[0] == asked[1]
+    assert world.server.states() == ["DOWNLOADING"]
+
+
+@both
+@pytest.mark.parametrize("name", ["fw_title", "fw_version", "fw_url", "fw_checksum"])
+def test_text_that_has_no_encoding_is_named(transport: str, name: str) -> None:
+    async def story(world: World) -> None:
+        world.server.shared = {**GOOD.attributes("fw"), name: "\ud800"}
+        await world.until(lambda: world.said("FAILED"))
+        world.stub.assign(TOKEN, GOOD)
+        await world.until(lambda: world.said("UPDATED"))
+
+    world = run(story, transport)
+    assert name in str(world.server.telemetry[1]["fw_error"])
+
+
+@pytest.mark.parametrize(
+    "answer", [b"no json", b"[]", b'{"shared":7}', b"[" * 100_000, b'{"shared":' + b"9" * 5000]
+)
+def test_attributes_that_are_none_cost_a_poll_and_no_secret(answer: bytes) -> None:
+    left = [3]
+
+    async def story(world: World) -> None:
+        async def app(scope: Any, receive: Any, send: Any) -> None:
+            if left[0]:
+                left[0] -= 1
+                await send({"type": "http.response.start", "status": 200, "headers": []})
+                await send({"type": "http.response.body", "body": answer})
+            else:
+                await world.stub.app(scope, receive, send)
+
+        world.web.serve(HTTP, app)
+        world.stub.assign(TOKEN, GOOD)
+        await world.until(lambda: world.said("UPDATED"))
+
+    world = run(story, "http")
+    assert not any(TOKEN in line for line in world.lines)
+
+
+def test_a_server_that_is_gone_or_leads_elsewhere_costs_no_secret() -> None:
+    async def story(world: World) -> None:
+        await world.until(lambda: bool(world.server.telemetry))
+        world.web.refuse(HTTP)
+        await world.runtime.clock.sleep(60.0)
+
+        async def away(scope: Any, receive: Any, send: Any) -> None:
+            where = b"http://elsewhere.test" + scope["path"].encode()
+            await send(
+                {"type": "http.response.start", "status": 307, "headers": [(b"location", where)]}
+            )
+            await send({"type": "http.response.body", "body": b""})
+
+        world.web.serve(HTTP, away)
+        await world.runtime.clock.sleep(300.0)
+        world.web.serve(HTTP, world.stub.app)
+        world.stub.assign(TOKEN, GOOD)
+        await world.until(lambda: world.said("UPDATED"))
+
+    world = run(story, "http")
+    assert any("307" in line or "redirect" in line.lower() for line in world.lines)
+    assert not any(TOKEN in line for line in world.lines)
+    assert not any(TOKEN in str(event) for event in world.events)

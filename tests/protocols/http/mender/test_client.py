@@ -85,9 +85,11 @@ def test_what_runs_already_is_not_installed_again() -> None:
     async def story(world: World) -> None:
         world.deploy(artifact(name="factory"), "factory")
         await world.until(lambda: world.said("already-installed"))
+        await world.runtime.clock.sleep(1.0)
 
     world = run(story)
     assert world.stub.downloads == []
+    assert world.told == [("meter-1", "updated", "already-installed", "1.0.0")]
     assert world.device.engine.outcome is None
 
 

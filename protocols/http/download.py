@@ -301,9 +301,13 @@ class _Transfer:
         tuning = self._tuning
         self._slow_bytes += size
         if now - self._slow_since >= tuning.slow_time:
-            if self._slow_bytes < tuning.slowest * tuning.slow_time:
+            slowest = tuning.slowest
+            bandwidth = self._poller.settings.bandwidth
+            if bandwidth is not None:
+                slowest = min(slowest, bandwidth / 2)  # a slow link is not the server's fault
+            if self._slow_bytes < slowest * tuning.slow_time:
                 raise DownloadFailed(
-                    Outcome.CONNECTION_LOST, f"fewer than {tuning.slowest:g} bytes a second"
+                    Outcome.CONNECTION_LOST, f"fewer than {slowest:g} bytes a second"
                 )
             self._slow_since, self._slow_bytes = now, 0
 

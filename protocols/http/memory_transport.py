@@ -322,13 +322,17 @@ class _MemoryExchange:
         """Put `body` on the wire, piece by piece as the window opens."""
         transport = self._client.transport
         clock = transport.runtime.clock
+        longest = self._window
+        if transport.bandwidth is not None:
+            # A quarter of a second, and not less than a segment that anybody would send.
+            longest = min(longest, max(64, int(transport.bandwidth / 4)))
         at = 0
         while at < len(body):
             while self._waiting >= self._window and not self._disconnected:
                 await self._moved()
             if self._disconnected:
                 raise OSError("the client is gone")
-            piece = body[at : at + self._window - self._waiting]
+            piece = body[at : at + min(longest, self._window - self._waiting)]
             at += len(piece)
             self._crossed = max(self._crossed, clock.now())
             if transport.bandwidth is not None:

@@ -320,10 +320,18 @@ async def test_a_body_without_end_is_left() -> None:
 
 @virtual
 async def test_a_server_that_trickles_is_left() -> None:
-    async with world(bandwidth=5.0) as here:
+    async with world() as here:
+        here.http.bandwidth = 5.0
         here.server.judge = ranged(IMAGE)
         assert not await Download(here.poller, GOOD).run()
         assert here.device.engine.outcome is Outcome.CONNECTION_LOST
+
+
+@virtual
+async def test_a_slow_link_is_not_the_servers_fault() -> None:
+    async with world(bandwidth=9.0) as here:
+        here.server.judge = ranged(IMAGE)
+        assert await Download(here.poller, GOOD).run()
 
 
 @virtual

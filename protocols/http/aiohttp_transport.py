@@ -459,7 +459,7 @@ def _bound_socket(info: AddrInfoType) -> socket.socket:
     if source is not None:
         try:
             option = getattr(socket, "IP_BIND_ADDRESS_NO_PORT", None)
-            if option is not None:
+            if option is not None and family == socket.AF_INET:
                 # The port is chosen with the destination known: 28,000 for each, not in all.
                 made.setsockopt(socket.IPPROTO_IP, option, 1)
             made.bind((source, 0))

@@ -8,6 +8,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 from urllib.parse import quote, urlencode
 
+from agent.errors import UnusableSettings
 from agent.misbehaviour import Misbehaviour
 from agent.protocol import ClientSettings
 from agent.runtime.http import HttpFailed, HttpTimeouts
@@ -47,6 +48,10 @@ class ThingsBoardHttp(HttpPoller):
         token = settings.credential(device).token
         if Misbehaviour.STALE_CREDENTIAL in self.misbehave:
             token = _STALE_TOKEN
+        if not token:
+            # A certificate is a device's name over MQTT; over HTTP it can only be what a proxy in
+            # front of the server wants to see.
+            raise UnusableSettings(f"{device.name}: ThingsBoard over HTTP needs an access token")
         self._base = f"{self.origin.base}/api/v1/{quote(token, safe='')}"
         self._interval = options.interval
         self._ota = Ota(device, options.title, options.persona, self.misbehave)

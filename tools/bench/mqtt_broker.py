@@ -105,8 +105,9 @@ def free_port() -> int:
 
 
 @contextmanager
-def mosquitto(folder: Path) -> Iterator[Mosquitto]:
-    """A broker on 127.0.0.1: anybody on `port`, only holders of a certificate on `tls_port`.
+def mosquitto(folder: Path, more: str = "") -> Iterator[Mosquitto]:
+    """A broker on 127.0.0.1: anybody on `port`, only holders of a certificate on `tls_port`, to
+    whose settings `more` is added.
     Raises :class:`~tools.bench.errors.BenchError` when there is none to be had."""
     authority = Authority("fotilla test authority")
     server = authority.issue("127.0.0.1", addresses=("127.0.0.1",))
@@ -135,6 +136,7 @@ def mosquitto(folder: Path) -> Iterator[Mosquitto]:
         keyfile {folder / "server.key"}
         require_certificate true
         """.replace("        ", "")
+        + more
     )
     process = subprocess.Popen(
         [program(), "-c", str(config)], stdout=subprocess.DEVNULL, stderr=subprocess.PIPE

@@ -334,6 +334,14 @@ def test_settings_that_make_no_sense_are_named(options: dict[str, str], says: st
         run(story, options=options)
 
 
+def test_over_http_a_device_is_its_token() -> None:
+    async def story(world: World) -> None:
+        pass
+
+    with pytest.raises(UnusableSettings, match="meter-1: ThingsBoard over HTTP needs an access"):
+        run(story, "http", token="")
+
+
 @both
 def test_a_package_at_a_url_of_its_own(transport: str) -> None:
     url = f"{FILES}/meter.bin?signature=s3cret-too"

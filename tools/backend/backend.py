@@ -41,6 +41,7 @@ from tools.backend.inventory import (
     hash_token,
 )
 from tools.backend.listener import AsgiListener
+from tools.backend.operator_network import OperatorNetwork
 from tools.backend.rest import build_app
 from tools.backend.timing import DAY, BackendTime, date_text, timing
 from tools.backend.writer import MEMORY, SyncRunner, ThreadRunner, Writer
@@ -111,6 +112,7 @@ class Backend:
         self._engine: CampaignEngine | None = None
         self.faces: dict[str, DeviceFace] = {}
         self._logs: DeviceLogs | None = None
+        self._operator: OperatorNetwork | None = None
         self._listeners: dict[str, AsgiListener] = {}
         self.app = build_app(self)
         self.device_app = DeviceApp(lambda: self.http)
@@ -138,12 +140,14 @@ class Backend:
         logs = self._logs = DeviceLogs(
             writer, self.inventory, self.time, self.timing, self.runtime.wheel
         )
+        operator = self._operator = OperatorNetwork(self.runtime, writer, self.time)
         try:
             loaded = await writer.submit(self._load)
         except StoreError as error:
             raise StoreError(f"cannot use {self.config.db}: {error}") from error
         self.time.resume(loaded.last_committed)
         logs.start()
+        operator.start()
         http = self.config.http or ("", 0)
         for name, bind in (("lwm2m", self.config.coap), ("http", http)):
             face = device_faces.get(name)(
@@ -189,6 +193,8 @@ class Backend:
         self._listeners.clear()
         if self._logs is not None:
             self._logs.stop()
+        if self._operator is not None:
+            self._operator.stop()
         if self._engine is not None:
             self._engine.stop()
         for face in self.faces.values():
@@ -211,6 +217,7 @@ class Backend:
         for file in store.load_files(connection):
             self.inventory.files[file.account, file.name] = file
         self.logs.load(connection)
+        self.operator.load(connection, starts)
         self._open_account(connection)
         self.engine.load(connection)
         return _Loaded(last, starts)
@@ -269,6 +276,12 @@ class Backend:
         """Verbose logging and check-in history."""
         assert self._logs is not None, "the backend is not started"
         return self._logs
+
+    @property
+    def operator(self) -> OperatorNetwork:
+        """The operator network: attachments and short messages."""
+        assert self._operator is not None, "the backend is not started"
+        return self._operator
 
     @property
     def account(self) -> Account:

@@ -12,7 +12,7 @@ from fastapi.responses import JSONResponse, Response
 from starlette.exceptions import HTTPException
 from starlette.routing import BaseRoute
 
-from tools.backend import rest_admin, rest_v2, rest_v3
+from tools.backend import operator_rest, rest_admin, rest_v2, rest_v3
 from tools.backend import rest_models as shapes
 from tools.backend.errors import BackendError, RequestRefused
 from tools.backend.rest_auth import Sessions, Unauthorized, token_answer, wall_clock
@@ -107,6 +107,7 @@ def build_app(backend: Backend) -> FastAPI:
         return {"sessionToken": session}
 
     app.include_router(rest_admin.router(backend, sessions))
+    app.include_router(operator_rest.router(backend, sessions))
     # Operation names repeat from version to version, so each has a document of its own. What is in
     # none of them, tokens and administration, is in this one.
     own = list(app.routes)

@@ -19,7 +19,8 @@ from tools.backend.errors import StoreError
 from tools.backend.inventory import Account, ConfigFile, Device, Firmware
 
 
-def _upsert(table: Any, *keys: str) -> Any:
+def upsert(table: Any, *keys: str) -> Any:
+    """`INSERT` of one row of `table`, or `UPDATE` of the one with the same `keys`."""
     statement = sqlite.insert(table)
     columns = {
         column.name: statement.excluded[column.name]
@@ -29,14 +30,14 @@ def _upsert(table: Any, *keys: str) -> Any:
     return statement.on_conflict_do_update(index_elements=list(keys), set_=columns)
 
 
-PUT_COUNTER = _upsert(tables.counters, "name")
-PUT_ACCOUNT = _upsert(tables.accounts, "name")
-PUT_DEVICE = _upsert(tables.devices, "name")
-PUT_REGISTRATION = _upsert(tables.registrations, "name")
-PUT_PACKAGE = _upsert(tables.packages, "account", "name")
-PUT_FILE = _upsert(tables.files, "account", "name")
-PUT_REPORT = _upsert(tables.reports, "device", "campaign")
-PUT_LOGGING = _upsert(tables.logging, "device")
+PUT_COUNTER = upsert(tables.counters, "name")
+PUT_ACCOUNT = upsert(tables.accounts, "name")
+PUT_DEVICE = upsert(tables.devices, "name")
+PUT_REGISTRATION = upsert(tables.registrations, "name")
+PUT_PACKAGE = upsert(tables.packages, "account", "name")
+PUT_FILE = upsert(tables.files, "account", "name")
+PUT_REPORT = upsert(tables.reports, "device", "campaign")
+PUT_LOGGING = upsert(tables.logging, "device")
 ADD_CHECK_IN = insert(tables.check_ins)
 ADD_LOG = insert(tables.logs)
 PUT_CONTENT = sqlite.insert(tables.contents).on_conflict_do_nothing(index_elements=["digest"])

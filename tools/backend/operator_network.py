@@ -1,0 +1,349 @@
+"""The operator network, first floor: who is attached where, and the short-message centre.
+
+Theory of operation
+-------------------
+A device attaches when it powers up: a serving cell, and an address and port that take datagrams
+pushed to it. The **short-message centre** stores and forwards: a message is a PDU that nobody here
+looks into, and has a time of validity.
+
+    accepted --> sent       at once when the device is attached, else when it attaches
+             `-> expired    nobody attached in time
+
+A message is *accepted* once it is durable; `kill -9` loses none, and none is sent that would be
+forgotten. It is *sent* when its datagram has left; the row goes after that, so a restart in between
+sends it once more. Datagrams are not acknowledged: what is lost on the way is lost, and who sent
+the message must be able to send another one.
+
+Messages to one device leave in the order of their acceptance. There is one socket for each family
+of addresses, one timer for all validities, and no Task.
+
+Cells are names so far. Their capacity belongs here too, beside the attachments: `cell_of` is what a
+scheduler asks.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import heapq
+import ipaddress
+from collections import deque
+from collections.abc import Callable
+from dataclasses import asdict, dataclass
+from typing import Any
+
+from sqlalchemy import Connection
+
+from agent.runtime.journal import Ring
+from agent.runtime.network import Address, DatagramSocket
+from agent.runtime.runtime import Runtime
+from agent.runtime.wheel import Timer
+from tools.backend import operator_store as rows
+from tools.backend.errors import BackendError, RequestRefused, StoreError
+from tools.backend.operator_store import Attachment, ShortMessage
+from tools.backend.timing import BackendTime
+from tools.backend.writer import Writer
+
+MAX_PDU = 1_024
+"""Bytes of a PDU: what a push over short messages can reach with the 7 segments that centres
+usually grant, and well within a datagram that no network cuts."""
+
+MAX_WAITING = 32
+"""Messages that wait for one device; ours, a centre has such a limit for each subscriber."""
+
+MAX_VALIDITY = 7 * 24 * 3600.0
+"""Seconds; usual centres keep a message for a week."""
+
+MAX_CELL = 64
+"""Characters of a cell's name."""
+
+REMEMBERED = 4_096
+"""Reports of messages that are done, kept for whoever asks; in memory, the newest."""
+
+MACHINE = "short message"
+ACCEPTED, SENT, EXPIRED = "accepted", "sent", "expired"
+
+SHORT_MESSAGE_TABLE: dict[str, dict[str, str]] = {
+    ACCEPTED: {"send": SENT, "expire": EXPIRED},
+    SENT: {},
+    EXPIRED: {},
+}
+
+
+class MessageRefused(BackendError):
+    """The short-message centre does not take a message; the text says why."""
+
+
+@dataclass(frozen=True, slots=True)
+class MessageReport:
+    """What became of a message: `state` is `sent` or `expired`, at the instant `when`."""
+
+    number: int
+    device_id: str
+    state: str
+    when: float
+
+
+class OperatorNetwork:
+    """Attachments and the short-message centre of one backend."""
+
+    def __init__(self, runtime: Runtime, writer: Writer, time: BackendTime) -> None:
+        self._runtime = runtime
+        self._writer = writer
+        self._time = time
+        self._ring = Ring()
+        self._attached: dict[str, Attachment] = {}
+        self._waiting: dict[str, deque[ShortMessage]] = {}
+        self._held: dict[int, ShortMessage] = {}
+        """The same messages by number."""
+        self._expiries: list[tuple[float, int]] = []
+        """A heap of (instant, number); a number that is held no more was sent."""
+        self._reports: dict[int, MessageReport] = {}
+        self._sockets: dict[bool, DatagramSocket] = {}
+        self._timer = Timer(self._expire)
+        self._number = 0
+        self._stopped = False
+        self.on_attach: list[Callable[[Attachment], None]] = []
+        """Called when an attachment is durable."""
+        self.on_report: list[Callable[[MessageReport], None]] = []
+        """Called when a message has left or has expired."""
+
+    # -- life ---
+
+    def load(self, connection: Connection, starts: int) -> None:
+        """Read back what a former run left. `starts` is how often the backend has started."""
+        for attachment in rows.load_attachments(connection):
+            self._attached[attachment.device_id] = attachment
+        for message in rows.load_messages(connection):
+            self._keep(message)
+        # Never given out twice, and known before the commit: reports go by number.
+        self._number = starts << 32
+
+    def start(self) -> None:
+        """Send what waits for devices that are attached, and watch the validities."""
+        for device_id in list(self._waiting):
+            self._forward(device_id)
+        self._arm()
+
+    def stop(self) -> None:
+        """Send nothing any more; what waits stays in the store."""
+        self._stopped = True
+        self._runtime.wheel.disarm(self._timer)
+        for socket in self._sockets.values():
+            socket.close()
+        self._sockets.clear()
+
+    # -- attachments ---
+
+    async def attach(self, device_id: str, cell: str, push: Address) -> Attachment:
+        """A device is served by `cell` and takes datagrams at `push`; returns when it is durable.
+        A device that is attached moves. Raises RequestRefused for a bad cell or address."""
+        if not 0 < len(cell) <= MAX_CELL or not cell.isprintable():
+            raise RequestRefused(f"cell: 1 to {MAX_CELL} printable characters")
+        attachment = Attachment(device_id, cell, *check_push(push), self._time.now())
+        former = self._attached.get(device_id)
+        # At once, so that of two requests the later one holds; it is answered after the commit.
+        self._attached[device_id] = attachment
+        try:
+            await self._commit(rows.PUT_ATTACHMENT, asdict(attachment))
+        except StoreError:
+            if self._attached.get(device_id) is attachment:
+                self._restore(device_id, former)
+            raise
+        if self._attached.get(device_id) is attachment and not self._stopped:
+            self._record(device_id, "attachment", "", cell, "attach")
+            self._forward(device_id)
+            for hook in self.on_attach:
+                hook(attachment)
+        return attachment
+
+    def _restore(self, device_id: str, former: Attachment | None) -> None:
+        if former is None:
+            self._attached.pop(device_id, None)
+        else:
+            self._attached[device_id] = former
+
+    async def detach(self, device_id: str) -> bool:
+        """The device is gone; returns, when that is durable, whether it was there."""
+        former = self._attached.pop(device_id, None)
+        if former is None:
+            return False
+        try:
+            await self._commit(rows.DROP_ATTACHMENT, {"b_device_id": device_id})
+        except StoreError:
+            self._attached.setdefault(device_id, former)
+            raise
+        self._record(device_id, "attachment", former.cell, "", "detach")
+        return True
+
+    def attachment(self, device_id: str) -> Attachment | None:
+        """Where a device is attached; None for one that is not."""
+        return self._attached.get(device_id)
+
+    def cell_of(self, device_id: str) -> str:
+        """The serving cell, empty for a device that is not attached."""
+        found = self._attached.get(device_id)
+        return "" if found is None else found.cell
+
+    # -- short messages ---
+
+    async def submit(self, device_id: str, pdu: bytes, validity: float) -> int:
+        """Take a message, valid for so many seconds; returns its number when it is durable. Raises
+        MessageRefused."""
+        done: asyncio.Future[None] = asyncio.get_running_loop().create_future()
+
+        def accepted(error: Exception | None) -> None:
+            if done.done():
+                return
+            if error is None:
+                done.set_result(None)
+            else:
+                done.set_exception(error)
+
+        number = self.submit_nowait(device_id, pdu, validity, accepted)
+        await done
+        return number
+
+    def submit_nowait(
+        self,
+        device_id: str,
+        pdu: bytes,
+        validity: float,
+        on_accepted: Callable[[Exception | None], None] | None = None,
+    ) -> int:
+        """The same without waiting: the number, before the message is durable. `on_accepted` is
+        called then, with the store's error when it failed. Raises MessageRefused."""
+        message = self._take(device_id, pdu, validity)
+
+        def committed(_result: Any, error: Exception | None) -> None:
+            if error is None:
+                self._accepted(message)
+            if on_accepted is not None:
+                on_accepted(error)
+
+        self._writer.submit_row(rows.ADD_MESSAGE, asdict(message), committed)
+        return message.number
+
+    def state_of(self, number: int) -> str:
+        """`accepted`, `sent` or `expired`; empty for a number that is unknown or long done."""
+        report = self._reports.get(number)
+        if report is not None:
+            return report.state
+        return ACCEPTED if number in self._held else ""
+
+    def waiting(self, device_id: str) -> int:
+        """How many messages wait for a device."""
+        return len(self._waiting.get(device_id, ()))
+
+    def _take(self, device_id: str, pdu: bytes, validity: float) -> ShortMessage:
+        if not 0 < len(pdu) <= MAX_PDU:
+            raise MessageRefused(f"a PDU has 1 to {MAX_PDU} bytes, not {len(pdu)}")
+        if not 0 < validity <= MAX_VALIDITY:
+            raise MessageRefused(f"a validity is above 0 and at most {MAX_VALIDITY:.0f} seconds")
+        if self.waiting(device_id) >= MAX_WAITING:
+            raise MessageRefused(f"{MAX_WAITING} messages wait for {device_id} already")
+        self._number += 1
+        now = self._time.now()
+        return ShortMessage(self._number, device_id, pdu, now, now + validity)
+
+    def _accepted(self, message: ShortMessage) -> None:
+        if self._stopped:
+            return
+        self._record(message.device_id, MACHINE, "", ACCEPTED, "submit")
+        self._keep(message)
+        if message.device_id in self._attached:
+            self._forward(message.device_id)
+        else:
+            self._arm()
+
+    def _keep(self, message: ShortMessage) -> None:
+        self._waiting.setdefault(message.device_id, deque()).append(message)
+        self._held[message.number] = message
+        heapq.heappush(self._expiries, (message.expires, message.number))
+
+    def _forward(self, device_id: str) -> None:
+        """Send everything that waits for a device, if it is attached."""
+        attachment = self._attached.get(device_id)
+        if attachment is None or self._stopped:
+            return
+        now = self._time.now()
+        for message in self._waiting.pop(device_id, ()):
+            if message.expires <= now:
+                self._done(message, "expire", now)
+                continue
+            socket = self._socket(attachment.host)
+            socket.send(message.pdu, attachment.push)
+            self._done(message, "send", now)
+
+    def _done(self, message: ShortMessage, event: str, now: float) -> None:
+        state = SHORT_MESSAGE_TABLE[ACCEPTED][event]
+        del self._held[message.number]
+        self._record(message.device_id, MACHINE, ACCEPTED, state, event)
+        self._writer.submit_row(rows.DROP_MESSAGE, {"b_number": message.number})
+        report = MessageReport(message.number, message.device_id, state, now)
+        self._reports[message.number] = report
+        if len(self._reports) > REMEMBERED:
+            del self._reports[next(iter(self._reports))]
+        for hook in self.on_report:
+            hook(report)
+
+    def _expire(self, _now: float) -> None:
+        now = self._time.now()
+        while self._expiries and self._expiries[0][0] <= now:
+            message = self._held.get(heapq.heappop(self._expiries)[1])
+            if message is None:
+                continue
+            queue = self._waiting[message.device_id]
+            queue.remove(message)
+            if not queue:
+                del self._waiting[message.device_id]
+            self._done(message, "expire", now)
+        self._arm()
+
+    def _arm(self) -> None:
+        if self._expiries and not self._stopped:
+            self._runtime.wheel.arm(self._timer, self._time.on_wheel(self._expiries[0][0]))
+
+    # -- the rest ---
+
+    def _socket(self, host: str) -> DatagramSocket:
+        v6 = ":" in host
+        found = self._sockets.get(v6)
+        if found is None:
+            bind = ("::" if v6 else "0.0.0.0", 0)
+            found = self._sockets[v6] = self._runtime.network.open(bind, _nothing)
+        return found
+
+    def _record(self, device: str, machine: str, old: str, new: str, cause: str) -> None:
+        self._runtime.journal.record(self._ring, device, machine, old, new, cause)
+
+    async def _commit(self, statement: Any, row: dict[str, Any]) -> None:
+        """Queue one row and return when it is durable."""
+        done: asyncio.Future[None] = asyncio.get_running_loop().create_future()
+
+        def committed(_result: Any, error: Exception | None) -> None:
+            if done.done():
+                return
+            if error is None:
+                done.set_result(None)
+            else:
+                done.set_exception(error)
+
+        self._writer.submit_row(statement, row, committed)
+        await done
+
+
+def check_push(push: Address) -> Address:
+    """An address and port that datagrams can be pushed to. Raises RequestRefused. Numbers only: to
+    look up a name would hold up every other device."""
+    host, port = push
+    try:
+        text = str(ipaddress.ip_address(host))
+    except ValueError:
+        raise RequestRefused(f"push: {host[:64]!r} is not an IP address") from None
+    if not 0 < port <= 65535:
+        raise RequestRefused(f"push: {port} is not a port")
+    return (text, port)
+
+
+def _nothing(_data: bytes, _source: Address) -> None:
+    """Nobody answers the short-message centre."""

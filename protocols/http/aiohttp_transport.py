@@ -14,6 +14,7 @@ Read in aiohttp 3.14.5: `Connector.connect`, `Connection.protocol`, and of the p
 from __future__ import annotations
 
 import asyncio
+import errno
 import os
 import socket
 import ssl
@@ -194,7 +195,7 @@ class AiohttpClient(ExchangeClient):
                 Why.TIMEOUT, Phase.CONNECT, f"{site.origin}: none in {timeouts.connect:g} s"
             ) from None
         except (aiohttp.ClientError, OSError) as error:
-            raise _not_connected(error, site) from None
+            raise _not_connected(error, site, identity.source) from None
         finally:
             _SOURCE.reset(token)
         proxied = request.headers if proxy is not None and site.scheme == "http" else None
@@ -425,7 +426,7 @@ def _cut(error: BaseException, phase: Phase, where: str) -> HttpFailed:
     return HttpFailed(Why.CUT, phase, f"{where} closed the connection")
 
 
-def _not_connected(error: Exception, site: Site) -> HttpFailed:
+def _not_connected(error: Exception, site: Site, source: str | None) -> HttpFailed:
     where = site.origin
     if isinstance(error, aiohttp.ClientHttpProxyError):
         return HttpFailed(Why.UNREACHABLE, Phase.CONNECT, f"the proxy answered {error.status}")
@@ -447,6 +448,8 @@ def _not_connected(error: Exception, site: Site) -> HttpFailed:
     reason = os.strerror(number) if number else "no connection"
     if isinstance(error, aiohttp.ClientProxyConnectionError):
         where = "the proxy"
+    if number == errno.EADDRNOTAVAIL and source is not None:
+        where = f"{where} from {source}"
     return HttpFailed(Why.UNREACHABLE, Phase.CONNECT, f"{where}: {reason}")
 
 
@@ -463,8 +466,10 @@ def _bound_socket(info: AddrInfoType) -> socket.socket:
                 # The port is chosen with the destination known: 28,000 for each, not in all.
                 made.setsockopt(socket.IPPROTO_IP, option, 1)
             made.bind((source, 0))
-        except OSError:
+        except OSError as error:
             made.close()
+            if isinstance(error, socket.gaierror):  # an address of the other family
+                raise OSError(errno.EADDRNOTAVAIL, "not of this family") from None
             raise
     return made
 

@@ -186,6 +186,16 @@ async def test_connections_are_kept_and_never_shared(transport: AiohttpTransport
     assert peers[3] == peers[5] and peers[3][0] == "127.0.0.9"
 
 
+@pytest.mark.parametrize("source", ["192.0.2.1", "::1"])
+async def test_a_source_address_that_cannot_be_is_named(
+    transport: AiohttpTransport, source: str
+) -> None:
+    async with raw_server(saying(OK + b"\r\n")) as origin:
+        failed = await failure(transport, origin, source=source)
+    assert (failed.why, failed.phase) == (Why.UNREACHABLE, Phase.CONNECT)
+    assert f"from {source}: " in str(failed)
+
+
 async def test_a_redirect_with_a_body_keeps_its_connection(transport: AiohttpTransport) -> None:
     peers: list[Any] = []
 

@@ -40,8 +40,8 @@ CONTENT_TYPE = "application/vnd.syncml.notification"
 VERSION = 11
 
 DIGEST_SIZE = 16
-_HEADER = struct.Struct(">QB")
-"""Version to session id in 64 bits, and the length of the server id."""
+_HEADER = struct.Struct(">Q")
+"""Version to length: 64 bits."""
 
 MAX_PACKAGE = 1400
 """Octets: one datagram, or ten concatenated short messages."""
@@ -110,8 +110,8 @@ def encode(notification: Notification, user: str, password: str, nonce: bytes) -
     if not 0 <= notification.version < 1 << 10:
         raise ValueError(f"version {notification.version} does not fit 10 bits")
     bits = notification.version << 54 | notification.ui_mode << 52 | notification.initiator << 51
-    trigger = _HEADER.pack(bits | notification.session_id, len(server)) + server
-    trigger += notification.vendor
+    bits |= notification.session_id << 8 | len(server)
+    trigger = _HEADER.pack(bits) + server + notification.vendor
     if DIGEST_SIZE + len(trigger) > MAX_PACKAGE:
         raise ValueError(f"a package 0 of {DIGEST_SIZE + len(trigger)} octets")
     return _digest(trigger, user, password, nonce) + trigger
@@ -125,11 +125,12 @@ def decode(data: bytes) -> Notification:
     start = DIGEST_SIZE + _HEADER.size
     if len(data) < start:
         raise NotificationError(f"only {len(data)} octets")
-    bits, length = _HEADER.unpack_from(data, DIGEST_SIZE)
+    (bits,) = _HEADER.unpack_from(data, DIGEST_SIZE)
+    length = bits & 0xFF
     version = bits >> 54
     if version != VERSION:
         raise NotificationError(f"version {version}")
-    session_id = bits & MAX_SESSION
+    session_id = bits >> 8 & MAX_SESSION
     if session_id == 0:
         raise NotificationError("session id 0")
     server = data[start : start + length]

@@ -32,8 +32,11 @@ class Bench:
         self.device = device
         self.base = base
 
-    def deploy(self, name: str = "release-2", board: str = BOARD, content: bytes = NEW) -> None:
-        artifact = build_artifact(content, name=name, device_types=[board], payload_type="mcuboot")
+    def deploy(self, name: str = "release-2", board: str = BOARD, inside: str = "") -> None:
+        """`inside` is how the artifact calls itself, when not by `name`."""
+        artifact = build_artifact(
+            NEW, name=inside or name, device_types=[board], payload_type="mcuboot"
+        )
         self.stub.deploy(self.device.identity, name, artifact, [board], self.base)
 
     @property
@@ -145,6 +148,15 @@ async def test_an_artifact_for_another_board(tmp_path: Path) -> None:
         on.deploy(board="toaster")
         await on.final("failure")
     assert "ArtifactInstall" not in on.device.states
+    assert on.device.image == FACTORY
+
+
+async def test_an_artifact_under_another_name(tmp_path: Path) -> None:
+    async with bench(tmp_path, MenderStub()) as on:
+        await on.known()
+        on.deploy("outside", inside="release-2")
+        await on.final("failure")
+    assert on.statuses == ["downloading", "failure"]
     assert on.device.image == FACTORY
 
 

@@ -31,17 +31,15 @@ from agent.runtime.http import HttpFailed, HttpResponse
 from agent.update import State
 from firmware_images.errors import BadKey
 from firmware_images.keys import TrustedKeys
-from firmware_images.mender import MenderUnpacker
-from firmware_images.package import PackageLimits
 from firmware_images.signatures import check_package_key
 from protocols.http.download import Download, Resource
+from protocols.http.mender.artifact import DeployedArtifact
 from protocols.http.mender.deployment import (
     Deployment,
     Kept,
     decode_kept,
     decode_provides,
     encode_provides,
-    kept_after,
     parse_deployment,
 )
 from protocols.http.mender.identity import DeviceKey, auth_request, device_key
@@ -187,7 +185,9 @@ class MenderClient(HttpPoller):
     async def _deploy(self, deployment: Deployment) -> None:
         engine = self.device.engine
         try:
-            if engine.state is not State.DOWNLOADED or engine.outcome is not None:
+            if not self._downloaded:
+                if engine.state is State.DOWNLOADED:
+                    engine.cancel()
                 await self._step(deployment.id, State.DOWNLOADING)
                 if not await self._download(deployment):
                     self.wake()  # the next poll reports how it ended
@@ -209,23 +209,23 @@ class MenderClient(HttpPoller):
 
     async def _download(self, deployment: Deployment) -> bool:
         options, device = self._options, self.device
-        before = self._provides
-        unpackers: list[MenderUnpacker] = []
+        artifact: DeployedArtifact
 
-        def unpacker() -> MenderUnpacker:
-            made = MenderUnpacker(
+        def unpacker() -> DeployedArtifact:
+            nonlocal artifact
+            artifact = DeployedArtifact(
+                deployment,
                 self._signers,
                 device_type=options.device_type,
-                artifact_name=self._artifact_name,
-                provides=before,
-                limits=PackageLimits(image_size=device.engine.capacity),
+                running=self._artifact_name,
+                provides=self._provides,
+                room=device.engine.capacity,
             )
-            unpackers[:] = [made]
-            return made
+            return artifact
 
         if not await Download(self, Resource(deployment.uri), unpacker=unpacker).run():
             return False
-        record = kept_after(deployment, unpackers[0].artifact, before)
+        record = Kept(deployment.id, deployment.artifact_name, artifact.provided())
         device.nvm.set(_NAMESPACE, "deployment", record.encode())
         return True
 
@@ -250,7 +250,7 @@ class MenderClient(HttpPoller):
             return
         if outcome is Outcome.SUCCESS and kept is not None:
             nvm = self.device.nvm
-            nvm.set(_NAMESPACE, "provides", encode_provides(kept.provides))
+            nvm.set(_NAMESPACE, "provides", encode_provides(kept.provides or {}))
             nvm.set(_NAMESPACE, "artifact", kept.artifact_name.encode())
         status = FINAL[outcome]
         if outcome not in (Outcome.CANCELLED, Outcome.DEFERRED):
@@ -377,6 +377,17 @@ class MenderClient(HttpPoller):
     @property
     def _kept(self) -> Kept | None:
         return decode_kept(self.device.nvm.get(_NAMESPACE, "deployment"))
+
+    @property
+    def _downloaded(self) -> bool:
+        """The artifact is here, and has been read: a power cut may come between the two."""
+        engine, kept = self.device.engine, self._kept
+        return (
+            engine.state is State.DOWNLOADED
+            and engine.outcome is None
+            and kept is not None
+            and kept.provides is not None
+        )
 
     @property
     def _artifact_name(self) -> str:

@@ -2,14 +2,12 @@
 
 from __future__ import annotations
 
-import fnmatch
 import json
 import re
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
-from firmware_images.mender import MenderArtifact
 from protocols.http.messages import BadAnswer
 
 __all__ = [
@@ -18,9 +16,7 @@ __all__ = [
     "decode_kept",
     "decode_provides",
     "encode_provides",
-    "kept_after",
     "parse_deployment",
-    "provides_after",
 ]
 
 _ID = re.compile(r"[0-9A-Za-z_-]{1,64}")
@@ -28,9 +24,6 @@ MAX_NAME = 255
 """Bytes: it is kept in `nvm`."""
 MAX_URI = 8192
 """Bytes; presigned links of object stores are long."""
-MAX_PROVIDES = 1024
-"""Bytes of what a device keeps of an artifact's provides; a root file system has 150. One that
-cannot keep them provides none of them, and refuses what depends on them."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -81,12 +74,12 @@ class Kept:
 
     id: str
     artifact_name: str
-    """As the server calls it, and once the artifact has been read, as that calls itself."""
-    provides: Mapping[str, str] = field(default_factory=dict)
-    """What the device will provide when it has been installed."""
+    provides: Mapping[str, str] | None = None
+    """What the device will provide when it has been installed; None until it has been read."""
 
     def encode(self) -> bytes:
-        return _encoded([self.id, self.artifact_name, dict(self.provides)])
+        provides = None if self.provides is None else dict(self.provides)
+        return _encoded([self.id, self.artifact_name, provides])
 
 
 def decode_kept(data: bytes | None) -> Kept | None:
@@ -97,30 +90,11 @@ def decode_kept(data: bytes | None) -> Kept | None:
         identifier, name, provides = json.loads(data)
     except (ValueError, TypeError, RecursionError):
         return None
-    if not isinstance(identifier, str) or not isinstance(name, str) or not _texts(provides):
+    if not isinstance(identifier, str) or not isinstance(name, str):
+        return None
+    if provides is not None and not _texts(provides):
         return None
     return Kept(identifier, name, provides)
-
-
-def kept_after(deployment: Deployment, artifact: MenderArtifact, before: Mapping[str, str]) -> Kept:
-    """The deployment once its artifact has been read; `before` is what the device provides."""
-    name = artifact.name
-    if len(name.encode(errors="replace")) > MAX_NAME:
-        name = deployment.artifact_name
-    return Kept(deployment.id, name, provides_after(before, artifact))
-
-
-def provides_after(before: Mapping[str, str], artifact: MenderArtifact) -> dict[str, str]:
-    """What a device provides, beside its own name and type, once `artifact` is installed."""
-    kept = {
-        name: value
-        for name, value in before.items()
-        if not any(fnmatch.fnmatchcase(name, pattern) for pattern in artifact.clears)
-    }
-    after = {**kept, **artifact.provides}
-    after.pop("artifact_name", None)
-    after.pop("device_type", None)
-    return after if len(encode_provides(after)) <= MAX_PROVIDES else {}
 
 
 def encode_provides(provides: Mapping[str, str]) -> bytes:

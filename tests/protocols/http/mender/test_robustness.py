@@ -160,14 +160,26 @@ def test_what_was_not_installed_provides_nothing() -> None:
 def test_provides_without_measure_are_not_kept() -> None:
     async def story(world: World) -> None:
         huge = {f"part-{number}": "x" * 200 for number in range(40)}
-        package = build_artifact(NEW, name="r" * 900, device_types=["fotilla"], provides=huge)
-        world.deploy(package, "release-2")
+        package = build_artifact(NEW, name="release-2", device_types=["fotilla"], provides=huge)
+        world.deploy(package)
         await world.until(lambda: world.said("success"))
         await world.runtime.clock.sleep(10.0)
 
     world = run(story)
-    # Of a name that is too long for the device, the server's is kept.
     assert world.server.provides[-1] == {"artifact_name": "release-2", "device_type": "fotilla"}
+
+
+@pytest.mark.parametrize("name", ["inside", "r" * 9000])
+def test_an_artifact_under_another_name_is_refused(name: str) -> None:
+    """As mender-client does: see tests/interop/test_mender_client.py."""
+
+    async def story(world: World) -> None:
+        world.deploy(artifact(name=name), "outside")
+        await world.until(lambda: world.said("failure"))
+
+    world = run(story)
+    assert world.stub.statuses(IDENTITY) == ["downloading", "failure"]
+    assert world.device.engine.outcome is Outcome.UNSUPPORTED_PACKAGE
 
 
 def test_a_bomb_ends_at_the_size_of_the_slot() -> None:

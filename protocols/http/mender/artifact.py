@@ -13,9 +13,10 @@ from protocols.http.mender.deployment import Deployment, encode_provides
 
 __all__ = ["DeployedArtifact", "provides_after"]
 
-MAX_PROVIDES = 1024
-"""Bytes of what a device keeps of an artifact's provides; a root file system has 150. One that
-cannot keep them provides none of them, and refuses what depends on them."""
+MAX_PROVIDES = 512
+"""Bytes of what a device keeps of an artifact's provides, twice in its 4 KiB while a deployment is
+under way; a root file system has 150. One that cannot keep them provides none of them, and refuses
+what depends on them."""
 
 
 class DeployedArtifact:

@@ -19,12 +19,14 @@ from __future__ import annotations
 import contextlib
 import datetime
 import re
+from dataclasses import replace
 from typing import Any
 from urllib.parse import urlencode
 
 from agent.device import Device
 from agent.errors import UnusableSettings
 from agent.misbehaviour import Misbehaviour
+from agent.nvm import NvmFull
 from agent.outcome import Outcome
 from agent.protocol import ClientSettings, protocol_clients
 from agent.runtime.http import HttpFailed, HttpResponse
@@ -226,7 +228,9 @@ class MenderClient(HttpPoller):
         if not await Download(self, Resource(deployment.uri), unpacker=unpacker).run():
             return False
         record = Kept(deployment.id, deployment.artifact_name, artifact.provided())
-        device.nvm.set(_NAMESPACE, "deployment", record.encode())
+        # A key and a long link leave little room: without its provides the record fits as before.
+        lean = replace(record, provides={})
+        self._keep("deployment", record.encode(), lean.encode())
         return True
 
     async def _step(self, deployment: str, state: State) -> None:
@@ -249,9 +253,8 @@ class MenderClient(HttpPoller):
         if outcome is None or not engine.report_pending:
             return
         if outcome is Outcome.SUCCESS and kept is not None:
-            nvm = self.device.nvm
-            nvm.set(_NAMESPACE, "provides", encode_provides(kept.provides or {}))
-            nvm.set(_NAMESPACE, "artifact", kept.artifact_name.encode())
+            self._keep("provides", encode_provides(kept.provides or {}), b"{}")
+            self.device.nvm.set(_NAMESPACE, "artifact", kept.artifact_name.encode())
         status = FINAL[outcome]
         if outcome not in (Outcome.CANCELLED, Outcome.DEFERRED):
             if Misbehaviour.FALSE_SUCCESS in self.misbehave:
@@ -369,6 +372,13 @@ class MenderClient(HttpPoller):
         # A clone knows whom it plays, and has not that device's key.
         pem, name = (b"", f"clone of {device.name}") if self._clone else (pem, device.name)
         return device_key(pem, self._options.key, device.runtime.seed, name, device.nvm)
+
+    def _keep(self, key: str, data: bytes, lean: bytes) -> None:
+        """`lean` is kept where there is no room for all."""
+        try:
+            self.device.nvm.set(_NAMESPACE, key, data)
+        except NvmFull:
+            self.device.nvm.set(_NAMESPACE, key, lean)
 
     @property
     def _provides(self) -> dict[str, str]:

@@ -169,6 +169,31 @@ def test_provides_without_measure_are_not_kept() -> None:
     assert world.server.provides[-1] == {"artifact_name": "release-2", "device_type": "fotilla"}
 
 
+@pytest.mark.parametrize("parts", [1, 2, 40])
+@pytest.mark.parametrize("length", [100, 980])
+def test_a_device_with_little_room_updates_all_the_same(parts: int, length: int) -> None:
+    """An RSA key, long names and long links fill its 4 KiB; provides are what is left out."""
+    huge = {f"part-{number}": "x" * 90 for number in range(parts)}
+
+    async def story(world: World) -> None:
+        for number in (2, 3, 4):
+            name = f"{'r' * 250}{number}"
+            path = f"/files/{'p' * length}{number}"
+            world.stub.files[path] = build_artifact(
+                image(number, 50_000, number), name=name, device_types=["fotilla"], provides=huge
+            )
+            offer = world.stub.deploy(IDENTITY, name, b"", ["fotilla"], SERVER)
+            offer.uri = f"{SERVER}{path}?X-Amz-Signature=s3cret"
+            await world.until(lambda offer=offer: offer.final != "")  # type: ignore[misc]
+        await world.runtime.clock.sleep(10.0)
+
+    world = run(story, options={"key": "rsa"})
+    assert world.stub.statuses(IDENTITY).count("success") == 3
+    assert world.server.provides[-1]["artifact_name"] == "r" * 250 + "4"
+    if (parts, length) == (1, 100):
+        assert world.server.provides[-1]["part-0"] == "x" * 90
+
+
 @pytest.mark.parametrize("name", ["inside", "r" * 9000])
 def test_an_artifact_under_another_name_is_refused(name: str) -> None:
     """As mender-client does: see tests/interop/test_mender_client.py."""

@@ -11,7 +11,17 @@ from agent.faults import FaultPlan
 from agent.outcome import Outcome
 from agent.update import State
 from tests.agent.parts import image
-from tests.protocols.thingsboard.world import GOOD, HTTP, NEW, TOKEN, Package, World, run
+from tests.protocols.thingsboard.world import (
+    FILES,
+    GOOD,
+    HTTP,
+    NEW,
+    TOKEN,
+    Package,
+    World,
+    files,
+    run,
+)
 
 both = pytest.mark.parametrize("transport", ("mqtt", "http"))
 
@@ -242,3 +252,24 @@ def test_a_server_that_is_gone_or_leads_elsewhere_costs_no_secret() -> None:
     assert any("307" in line or "redirect" in line.lower() for line in world.lines)
     assert not any(TOKEN in line for line in world.lines)
     assert not any(TOKEN in str(event) for event in world.events)
+
+
+@both
+def test_the_longest_words_that_a_server_may_send(transport: str) -> None:
+    """All of it is kept in a device's 4 KiB."""
+    title, path = "\U0001f4a1" * 255, "/" + "p" * 1000
+
+    async def story(world: World) -> None:
+        world.web.serve(FILES, files({path: NEW}))
+        for version, number in (("2.0.0", 2), ("\U0001f4a1" * 255, 3)):
+            content = image(number, 50_000, number)
+            world.stub.assign(TOKEN, Package(title, version, content))
+            await world.until(
+                lambda number=number: world.server.states().count("UPDATED") == number - 1
+            )  # type: ignore[misc]
+        world.stub.assign(TOKEN, Package(title, "4.0.0", NEW, url=f"{FILES}{path}"))
+        await world.until(lambda: world.said("FAILED") or world.server.states()[-1] == "DOWNLOADED")
+
+    world = run(story, transport)
+    assert world.server.states().count("UPDATED") == 2
+    assert world.server.last("current_fw_title") == title

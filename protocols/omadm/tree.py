@@ -24,17 +24,15 @@ The device itself works on its tree with a `server_id` of None: no ACL and no Ac
 but the description still says what may stand where.
 
 Some leaves are more than a stored value, by URI (a segment of the URI may be "*"): `computed` ones
-are asked for at each Get; a `sink` takes what is written to it (a package) and nothing is stored;
-an `executor` is what Exec starts.
+are asked for at each Get, where no server can write or none has; a `sink` takes what is written to
+it (a package) and nothing is stored; an `executor` is what Exec starts.
 """
 
 from __future__ import annotations
 
 import dataclasses
-from collections.abc import Callable, Mapping
-from dataclasses import dataclass, field
+from collections.abc import Callable
 from types import MappingProxyType
-from typing import Protocol, TypeVar
 
 from agent.errors import LocalMisuse
 from agent.nvm import Nvm
@@ -44,15 +42,19 @@ from protocols.omadm.model import Item, Meta, MgmtTree
 from protocols.omadm.properties import MAX_TITLE, get_property, replace_property, without_server
 from protocols.omadm.status import StatusCode, TreeError
 from protocols.omadm.tnds import flatten, is_interior
+from protocols.omadm.tree_hooks import NO_HOOKS, Execution, Executor, Hooks, Sink
 from protocols.omadm.tree_list import list_items, meta_of
 from protocols.omadm.tree_nodes import (
     ANY_NAME,
+    DMACC_TYPE,
     INTERIOR,
+    OWN,
     Access,
     Place,
     Schema,
     SharedTree,
     TreeNode,
+    pristine,
     resolve,
 )
 from protocols.omadm.tree_store import TreeStore
@@ -69,61 +71,7 @@ __all__ = [
     "TreeError",
 ]
 
-T = TypeVar("T")
-
-
-@dataclass(frozen=True, slots=True)
-class Execution:
-    """An Exec that the tree let through."""
-
-    uri: str
-    """Canonical: `./FUMO/Download`."""
-    data: str | bytes | None = field(repr=False)
-    correlator: str | None
-    server_id: str | None
-
-
-Executor = Callable[[Execution], StatusCode]
-"""Begins what Exec demands: 202 when the end is told later, 200 when it is done. May raise
-TreeError."""
-
-
-class Sink(Protocol):
-    """Takes what servers write into a leaf, in pieces. Any of `begin`, `data`, `end` may raise
-    TreeError; nothing more is called then but `begin`."""
-
-    def begin(self, uri: str, size: int | None) -> None:
-        """`size`: octets to come at most, None if the server did not tell."""
-        ...
-
-    def data(self, chunk: bytes) -> None: ...
-
-    def end(self) -> StatusCode:
-        """All of it is there."""
-        ...
-
-    def abort(self) -> None:
-        """It will not come to an end."""
-        ...
-
-    def undo(self) -> bool:
-        """Take back what the last `end` did, for an Atomic; False if that cannot be."""
-        ...
-
-
-@dataclass(frozen=True, slots=True)
-class Hooks:
-    """What stands behind nodes, by URI; "*" as a segment stands for any name."""
-
-    on_execute: Mapping[str, Executor] = field(default_factory=dict)
-    on_replace: Mapping[str, Sink] = field(default_factory=dict)
-    computed: Mapping[str, Callable[[], str]] = field(default_factory=dict)
-
-
-NO_HOOKS = Hooks()
-
-DMACC_TYPE = "urn:oma:mo:oma-dm-dmacc:1.0"
-"""Of the node of a DM account: deleting one makes the device forget a server."""
+INBOX: Path = ("Inbox",)
 
 
 class Tree:
@@ -210,7 +158,7 @@ class Tree:
             self._adopt(place.put_child(path[-1], self._new_interior(place, schema)))
             return StatusCode.OK
         node = leaf_node(schema, data, meta)
-        sink = self._hook(self._hooks.on_replace, path)
+        sink = self._hooks.find(self._hooks.on_replace, path)
         if sink is None:
             self._adopt(place.put_child(path[-1], node))
             return StatusCode.OK
@@ -238,7 +186,7 @@ class Tree:
         if isinstance(data, MgmtTree):
             return self._replace_all(place, data)
         node = leaf_node(place.node.schema, data, meta, place.node)
-        sink = self._hook(self._hooks.on_replace, place.path)
+        sink = self._hooks.find(self._hooks.on_replace, place.path)
         if sink is not None:
             return self._pour(sink, place.path, node.value)
         self._adopt(place.put(node))
@@ -287,7 +235,7 @@ class Tree:
         place = resolve(self._root, self._plain(uri))
         self._check_access(Access.EXEC, place.node.schema)
         self._check_acl("Exec", place)
-        executor = self._hook(self._hooks.on_execute, place.path)
+        executor = self._hooks.find(self._hooks.on_execute, place.path)
         if executor is None:
             raise TreeError(StatusCode.NOT_SUPPORTED, "nothing to execute there")
         return executor(Execution(format_path(place.path), data, correlator, self.server_id))
@@ -304,7 +252,7 @@ class Tree:
             schema = place.node.schema
         if schema.is_interior:
             raise TreeError(StatusCode.NOT_ALLOWED, "a value for an interior node")
-        return schema, self._hook(self._hooks.on_replace, path)
+        return schema, self._hooks.find(self._hooks.on_replace, path)
 
     def transaction(self) -> Transaction:
         """All that follows until its `commit`, or nothing of it."""
@@ -376,7 +324,7 @@ class Tree:
         if not parent.allows("Replace", self.server_id):
             assert self.server_id is not None
             acl = str(parent.acl.granting(self.server_id, "Add", "Delete", "Replace"))
-        return TreeNode(schema, INTERIOR, schema.type, acl=acl)
+        return dataclasses.replace(pristine(schema), acl=acl) if acl else pristine(schema)
 
     def _copied(self, place: Place, schema: Schema) -> TreeNode:
         """The nodes at `place` under another description; ACLs stay behind, as for what is added
@@ -401,28 +349,18 @@ class Tree:
     # --- internals: values
 
     def _value(self, place: Place) -> str | bytes:
-        computed = self._hook(self._hooks.computed, place.path)
-        return place.node.value if computed is None else computed()
+        value = place.node.value
+        if value == OWN or not place.node.schema.access & Access.REPLACE:
+            computed = self._hooks.find(self._hooks.computed, place.path)
+            if computed is not None:
+                return computed()
+        return "" if value == OWN else value
 
     def _listed_value(self, place: Place) -> str | bytes | None:
         """What a list shows of a leaf: nothing where the description has no Get."""
         if self.server_id is not None and not place.node.schema.access & Access.GET:
             return None
         return self._value(place)
-
-    def _hook(self, hooks: Mapping[str, T], path: Path) -> T | None:
-        found = hooks.get(format_path(path))
-        if found is not None or not hooks:
-            return found
-        for uri, hook in hooks.items():
-            if "*" not in uri:
-                continue
-            pattern = uri.removeprefix("./").split("/")
-            if len(pattern) == len(path) and all(
-                want in (ANY_NAME, name) for want, name in zip(pattern, path, strict=True)
-            ):
-                return hook
-        return None
 
     def _pour(self, sink: Sink, path: Path, value: str | bytes) -> StatusCode:
         octets = value if isinstance(value, bytes) else value.encode()
@@ -440,6 +378,8 @@ class Tree:
     def _add_all(self, path: Path, tree: MgmtTree) -> StatusCode:
         """The target is where the sub-tree hangs; where it does not exist yet, it is the
         sub-tree's own root."""
+        if path[:1] == INBOX:
+            return self._add_to_inbox(tree)
         base = path
         if path and path[-1] not in resolve(self._root, path[:-1]).node.children:
             if len(tree.nodes) != 1:
@@ -449,6 +389,28 @@ class Tree:
                 tree, nodes=(dataclasses.replace(tree.nodes[0], name=path[-1], path=None),)
             )
         self._all_or_nothing(lambda: self._put_nodes(tree, base))
+        return StatusCode.OK
+
+    def _add_to_inbox(self, tree: MgmtTree) -> StatusCode:
+        """Each object goes where the persona keeps its kind, under a name that is free: which one
+        is the device's to decide."""
+        place = resolve(self._root, INBOX)
+        self._check_access(Access.ADD, place.node.schema)
+        self._check_acl("Add", place)
+
+        def put() -> None:
+            for node in tree.nodes:
+                base = self.shared.inbox.get(node.ddf_name or "")
+                if base is None:
+                    raise TreeError(StatusCode.NOT_SUPPORTED, "an object of unknown kind")
+                taken = resolve(self._root, base).node.children
+                wanted = node.name or "1"
+                names = (wanted, *(f"{wanted}-{number}" for number in range(2, len(taken) + 3)))
+                name = next(one for one in names if one not in taken)
+                one = dataclasses.replace(node, name=name, path=None)
+                self._put_nodes(dataclasses.replace(tree, nodes=(one,)), base)
+
+        self._all_or_nothing(put)
         return StatusCode.OK
 
     def _replace_all(self, place: Place, tree: MgmtTree) -> StatusCode:

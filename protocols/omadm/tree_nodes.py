@@ -9,6 +9,7 @@ same object.
 from __future__ import annotations
 
 import enum
+import functools
 from collections.abc import Mapping
 from dataclasses import dataclass, field, replace
 from types import MappingProxyType
@@ -20,6 +21,8 @@ from protocols.omadm.tree_uri import ROOT, Path, UriLimits
 
 __all__ = [
     "ANY_NAME",
+    "DMACC_TYPE",
+    "OWN",
     "Access",
     "Given",
     "INTERIOR",
@@ -32,6 +35,7 @@ __all__ = [
     "instantiate",
     "interior",
     "leaf",
+    "pristine",
     "resolve",
 ]
 
@@ -39,6 +43,13 @@ ANY_NAME = "*"
 """Key of the children that a server or the device names: `<x>` in the descriptions."""
 
 INTERIOR = "node"
+
+OWN = "\ufffe"
+"""Value of a leaf that each device has its own of: its identity, its secrets, its versions. A
+noncharacter, which no XML can carry."""
+
+DMACC_TYPE = "urn:oma:mo:oma-dm-dmacc:1.0"
+"""Of the node of a DM account: deleting one makes the device forget a server."""
 
 _NO_SCHEMAS: Mapping[str, Schema] = MappingProxyType({})
 _NO_NODES: Mapping[str, TreeNode] = MappingProxyType({})
@@ -70,6 +81,8 @@ class Schema:
     """Octets of a value."""
     children: Mapping[str, Schema] = field(default_factory=lambda: _NO_SCHEMAS)
     """By name; ANY_NAME for those that are named at run time."""
+    default: str = ""
+    """Of a leaf that comes with its parent."""
 
     @property
     def is_interior(self) -> bool:
@@ -86,9 +99,10 @@ def leaf(
     type: str = "text/plain",
     permanent: bool = False,
     max_size: int = 1024,
+    default: str = "",
 ) -> Schema:
     formats = (format,) if isinstance(format, str) else format
-    return Schema(formats, access, type, permanent, max_size)
+    return Schema(formats, access, type, permanent, max_size, default=default)
 
 
 def interior(
@@ -118,6 +132,20 @@ class TreeNode:
     @property
     def is_interior(self) -> bool:
         return self.format == INTERIOR
+
+
+@functools.cache
+def pristine(schema: Schema) -> TreeNode:
+    """What is there when a node was just made. The children that nobody may Add come with it:
+    the device makes them, since no server can."""
+    children = {
+        name: pristine(child)
+        for name, child in schema.children.items()
+        if name != ANY_NAME and not child.access & Access.ADD
+    }
+    format = schema.formats[0]
+    value = b"" if format == "bin" else schema.default
+    return TreeNode(schema, format, schema.type, value, children=MappingProxyType(children))
 
 
 @dataclass(frozen=True, slots=True)
@@ -231,7 +259,7 @@ class TreeFeatures:
 class SharedTree:
     """The tree of a persona: one for all of its devices."""
 
-    __slots__ = ("features", "limits", "root")
+    __slots__ = ("features", "inbox", "limits", "root")
 
     def __init__(
         self,
@@ -239,10 +267,13 @@ class SharedTree:
         *,
         limits: UriLimits | None = None,
         features: TreeFeatures | None = None,
+        inbox: Mapping[str, Path] | None = None,
     ) -> None:
-        """The root gets the default ACL where it has none, as the root must have one."""
+        """The root gets the default ACL where it has none, as the root must have one. `inbox`:
+        where objects go that are put into ./Inbox, by the URN of the object."""
         if not root.acl:
             root = replace(root, acl=DEFAULT_ROOT_ACL)
         self.root = root
         self.limits = limits or UriLimits()
         self.features = features or TreeFeatures()
+        self.inbox = MappingProxyType(dict(inbox or {}))

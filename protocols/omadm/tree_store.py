@@ -4,9 +4,10 @@ One record, because writing it is atomic: after a power cut the tree is the one 
 before a whole Atomic) or the one after it, and never anything between. It holds the difference to
 the persona's tree only, in CBOR::
 
-    change of a node   {VALUE: ..., ACL: ..., CHANGED: {name: change}, OWN: {name: node},
-                        GONE: [name ...]}, absent where nothing changed
-    node               {FORMAT: ..., TYPE: ..., VALUE: ..., ACL: ..., OWN: {name: node}}
+    {VALUE: ..., ACL: ..., CHANGED: {name: change}, ADDED: {name: change}, GONE: [name ...]}
+
+with nothing where nothing changed. A node that was added is told as the difference to one that was
+just made after its description.
 """
 
 from __future__ import annotations
@@ -19,7 +20,7 @@ import cbor2
 
 from agent.nvm import Nvm, NvmFull
 from protocols.omadm.status import StatusCode, TreeError
-from protocols.omadm.tree_nodes import Schema, TreeNode
+from protocols.omadm.tree_nodes import TreeNode, pristine
 
 __all__ = ["NAMESPACE", "STORED_LIMIT", "TreeStore", "apply_changes", "encode_changes"]
 
@@ -30,7 +31,7 @@ STORED_LIMIT = 1536
 """Octets of changes that a device keeps: with nonces, the update engine and the FUMO record it
 must fit one sector of 4 KiB, and an idle device pays for it in memory."""
 
-_FORMAT, _TYPE, _VALUE, _ACL, _TITLE, _CHANGED, _OWN, _GONE = range(8)
+_FORMAT, _TYPE, _VALUE, _ACL, _TITLE, _CHANGED, _ADDED, _GONE = range(8)
 
 _PROPERTIES = ((_FORMAT, "format"), (_TYPE, "type"), (_VALUE, "value"), (_ACL, "acl"),
                (_TITLE, "title"))  # fmt: skip
@@ -101,30 +102,16 @@ def _change(shared: TreeNode, node: TreeNode) -> dict[int, Any]:
         if value != getattr(shared, name):
             change[key] = value
     changed: dict[str, Any] = {}
-    own: dict[str, Any] = {}
+    added: dict[str, Any] = {}
     for name, child in node.children.items():
         before = shared.children.get(name)
         if before is None:
-            own[name] = _whole(child)
+            added[name] = _change(pristine(child.schema), child)
         elif difference := _change(before, child):
             changed[name] = difference
     gone = [name for name in shared.children if name not in node.children]
-    parts = {_CHANGED: changed, _OWN: own, _GONE: gone}
+    parts = {_CHANGED: changed, _ADDED: added, _GONE: gone}
     return change | {key: part for key, part in parts.items() if part}
-
-
-def _whole(node: TreeNode) -> dict[int, Any]:
-    """A node that the persona has not. What its description says anyway is left out."""
-    whole: dict[int, Any] = {}
-    if node.format != node.schema.formats[0]:
-        whole[_FORMAT] = node.format
-    if node.type != node.schema.type:
-        whole[_TYPE] = node.type
-    given = {_VALUE: node.value, _ACL: node.acl, _TITLE: node.title}
-    whole |= {key: value for key, value in given.items() if value}
-    if node.children:
-        whole[_OWN] = {name: _whole(child) for name, child in node.children.items()}
-    return whole
 
 
 def _changed(shared: TreeNode, change: Mapping[int, Any]) -> TreeNode:
@@ -134,10 +121,10 @@ def _changed(shared: TreeNode, change: Mapping[int, Any]) -> TreeNode:
     for name, difference in change.get(_CHANGED, {}).items():
         if name in children:
             children[name] = _changed(children[name], difference)
-    for name, whole in change.get(_OWN, {}).items():
+    for name, whole in change.get(_ADDED, {}).items():
         schema = shared.schema.child(name)
         if schema is not None:
-            children[name] = _owned(schema, whole)
+            children[name] = _changed(pristine(schema), whole)
     return TreeNode(
         shared.schema,
         change.get(_FORMAT, shared.format),
@@ -145,23 +132,5 @@ def _changed(shared: TreeNode, change: Mapping[int, Any]) -> TreeNode:
         change.get(_VALUE, shared.value),
         change.get(_ACL, shared.acl),
         change.get(_TITLE, shared.title),
-        MappingProxyType(children),
-    )
-
-
-def _owned(schema: Schema, whole: Mapping[int, Any]) -> TreeNode:
-    format = whole.get(_FORMAT, schema.formats[0])
-    children = {
-        name: _owned(below, part)
-        for name, part in whole.get(_OWN, {}).items()
-        if (below := schema.child(name)) is not None
-    }
-    return TreeNode(
-        schema,
-        format,
-        whole.get(_TYPE, schema.type),
-        whole.get(_VALUE, b"" if format == "bin" else ""),
-        whole.get(_ACL, ""),
-        whole.get(_TITLE, ""),
         MappingProxyType(children),
     )

@@ -1,0 +1,534 @@
+"""The objects that OMA-DM devices share: descriptions, and the tree of a persona made of them.
+
+DevInfo, DevDetail and DMAcc follow OMA-TS-DM_StdObj 1.2.1, FUMO and SCOMO their own standards. What
+differs from device to device of one persona (identity, secrets, versions, states) holds the value
+OWN in the shared tree: the device gives it through `Hooks.computed`, until a server writes another.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from urllib.parse import urlsplit, urlunsplit
+
+from protocols.omadm.auth import AuthType
+from protocols.omadm.status import TreeError
+from protocols.omadm.tree import Tree
+from protocols.omadm.tree_nodes import (
+    ANY_NAME,
+    DMACC_TYPE,
+    OWN,
+    Access,
+    Given,
+    Schema,
+    SharedTree,
+    TreeFeatures,
+    Values,
+    instantiate,
+    interior,
+    leaf,
+)
+from protocols.omadm.tree_uri import UriLimits
+
+__all__ = [
+    "AccountValues",
+    "DeviceValues",
+    "DmAccount",
+    "account_values",
+    "read_account",
+    "read_accounts",
+    "shared_tree",
+]
+
+DEVINFO_TYPE = "urn:oma:mo:oma-dm-devinfo:1.0"
+DEVDETAIL_TYPE = "urn:oma:mo:oma-dm-devdetail:1.0"
+FUMO_TYPE = "urn:oma:mo:oma-fumo:1.0"
+SCOMO_TYPE = "urn:oma:mo:oma-scomo:1.0"
+INBOX_TYPE = "urn:oma:mo:oma-dm-inbox:1.0"
+
+GET = Access.GET
+CHANGE = Access.GET | Access.REPLACE
+MAKE = Access.ADD | Access.DELETE | Access.GET | Access.REPLACE | Access.COPY
+HIDDEN = MAKE & ~Access.GET
+RUN = Access.GET | Access.EXEC
+START = Access.EXEC
+
+PACKAGE_LIMIT = 64 << 20
+"""Octets of a package that a server writes into PkgData."""
+URL_LIMIT = 512
+"""Octets of a URL: longer ones do not fit what a device keeps of its tree."""
+
+FULL_ACL = "Add=*&Delete=*&Exec=*&Get=*&Replace=*"
+"""Of the objects that servers work with; what an operator narrows down."""
+READ_ACL = "Get=*"
+
+DEVINFO = interior(
+    GET,
+    {
+        "DevId": leaf("chr", GET, permanent=True),
+        "Man": leaf("chr", GET, permanent=True),
+        "Mod": leaf("chr", GET, permanent=True),
+        "DmV": leaf("chr", GET, permanent=True),
+        "Lang": leaf("chr", CHANGE, permanent=True, max_size=32),
+    },
+    type=DEVINFO_TYPE,
+    permanent=True,
+)
+
+DEVDETAIL = interior(
+    GET,
+    {
+        "URI": interior(
+            GET,
+            {
+                "MaxDepth": leaf("int", GET, permanent=True),
+                "MaxTotLen": leaf("int", GET, permanent=True),
+                "MaxSegLen": leaf("int", GET, permanent=True),
+            },
+            permanent=True,
+        ),
+        "DevTyp": leaf("chr", GET, permanent=True),
+        "OEM": leaf("chr", GET, permanent=True),
+        "FwV": leaf("chr", GET, permanent=True),
+        "SwV": leaf("chr", GET, permanent=True),
+        "HwV": leaf("chr", GET, permanent=True),
+        "LrgObj": leaf("bool", GET, permanent=True),
+    },
+    type=DEVDETAIL_TYPE,
+    permanent=True,
+)
+
+_PORT = interior(MAKE, {"PortNbr": leaf(("int", "chr"), MAKE, max_size=5)})
+_ADDRESS = interior(
+    MAKE,
+    {
+        "Addr": leaf("chr", MAKE, max_size=URL_LIMIT),
+        "AddrType": leaf("chr", MAKE, max_size=16),
+        "Port": interior(MAKE, {ANY_NAME: _PORT}),
+    },
+)
+_CREDENTIALS = interior(
+    MAKE,
+    {
+        "AAuthLevel": leaf("chr", MAKE, max_size=16),
+        "AAuthType": leaf("chr", MAKE, max_size=32),
+        "AAuthName": leaf("chr", MAKE, max_size=255),
+        # Written, never read (section 5.2.1).
+        "AAuthSecret": leaf(("chr", "bin"), HIDDEN, type="", max_size=255),
+        "AAuthData": leaf("bin", HIDDEN, type="", max_size=128),
+    },
+)
+ACCOUNT = interior(
+    MAKE,
+    {
+        "AppID": leaf("chr", MAKE, max_size=16),
+        "ServerID": leaf("chr", MAKE, max_size=255),
+        "Name": leaf("chr", MAKE, max_size=64),
+        "PrefConRef": leaf("chr", MAKE, max_size=128),
+        "ToConRef": interior(
+            MAKE,
+            {ANY_NAME: interior(MAKE, {"ConRef": leaf("chr", MAKE, max_size=128)})},
+        ),
+        "AppAddr": interior(MAKE, {ANY_NAME: _ADDRESS}),
+        "AAuthPref": leaf("chr", MAKE, max_size=32),
+        "AppAuth": interior(MAKE, {ANY_NAME: _CREDENTIALS}),
+        "Ext": interior(MAKE, {ANY_NAME: leaf(("chr", "int", "bool", "bin"), MAKE, type="")}),
+    },
+    type=DMACC_TYPE,
+)
+DMACC = interior(GET, {ANY_NAME: ACCOUNT}, permanent=True)
+
+INBOX = interior(Access.ADD, {}, type=INBOX_TYPE, permanent=True)
+"""Takes serialised objects and puts them where they belong; nobody looks into it."""
+
+FUMO = interior(
+    RUN,
+    {
+        "PkgName": leaf("chr", CHANGE, permanent=True, max_size=128),
+        "PkgVersion": leaf("chr", CHANGE, permanent=True, max_size=64),
+        "Download": interior(
+            RUN,
+            {"PkgURL": leaf("chr", CHANGE, permanent=True, max_size=URL_LIMIT)},
+            permanent=True,
+        ),
+        "Update": interior(
+            RUN,
+            {
+                "PkgData": leaf(
+                    "bin", Access.REPLACE, type="", permanent=True, max_size=PACKAGE_LIMIT
+                )
+            },
+            permanent=True,
+        ),
+        "DownloadAndUpdate": interior(
+            RUN,
+            {"PkgURL": leaf("chr", CHANGE, permanent=True, max_size=URL_LIMIT)},
+            permanent=True,
+        ),
+        "State": leaf("int", GET, permanent=True),
+        "Ext": interior(GET, {}, permanent=True),
+    },
+    type=FUMO_TYPE,
+    permanent=True,
+)
+
+
+_IDLE = "10"
+_INACTIVE = "10"
+"""Delivered but not installed, or deployed but not active."""
+
+
+def _operations(*names: str) -> Schema:
+    return interior(GET, {name: leaf("null", START) for name in names})
+
+
+# Status, State and Operations nobody can Add: they come with the node that a server or the device
+# makes.
+
+
+_DOWNLOAD = interior(
+    MAKE,
+    {
+        "PkgID": leaf("chr", MAKE, max_size=128),
+        "Name": leaf("chr", MAKE, max_size=128),
+        "PkgURL": leaf("chr", MAKE, max_size=URL_LIMIT),
+        "InstallParams": leaf("chr", MAKE, max_size=256),
+        "Description": leaf("chr", MAKE, max_size=256),
+        "Status": leaf("int", GET, default=_IDLE),
+        "EnvType": leaf("chr", MAKE, max_size=64),
+        "PkgType": leaf("chr", MAKE, max_size=64),
+        "Operations": _operations("Download", "DownloadInstall", "DownloadInstallInactive"),
+    },
+)
+_DELIVERED = interior(
+    GET | Access.DELETE,
+    {
+        "PkgID": leaf("chr", GET),
+        "Data": leaf("bin", Access.REPLACE, type="", max_size=PACKAGE_LIMIT),
+        "Name": leaf("chr", CHANGE, max_size=128),
+        "Description": leaf("chr", CHANGE, max_size=256),
+        "InstallParams": leaf("chr", CHANGE, max_size=256),
+        "Status": leaf("int", GET, default=_IDLE),
+        "State": leaf("int", GET, default=_INACTIVE),
+        "EnvType": leaf("chr", GET),
+        "PkgType": leaf("chr", GET),
+        "Operations": _operations("Remove", "Install", "InstallInactive"),
+    },
+)
+_DEPLOYED = interior(
+    GET,
+    {
+        "ID": leaf("chr", GET),
+        "PkgIDRef": leaf("chr", GET),
+        "Name": leaf("chr", GET),
+        "Description": leaf("chr", GET),
+        "Version": leaf("chr", GET),
+        "Status": leaf("int", GET, default=_IDLE),
+        "State": leaf("int", GET, default=_INACTIVE),
+        "EnvType": leaf("chr", GET),
+        "Operations": _operations("Remove", "Activate", "Deactivate"),
+    },
+)
+SCOMO = interior(
+    GET,
+    {
+        "Download": interior(GET, {ANY_NAME: _DOWNLOAD}, permanent=True),
+        "Inventory": interior(
+            GET,
+            {
+                "Delivered": interior(GET, {ANY_NAME: _DELIVERED}, permanent=True),
+                "Deployed": interior(GET, {ANY_NAME: _DEPLOYED}, permanent=True),
+            },
+            permanent=True,
+        ),
+    },
+    type=SCOMO_TYPE,
+    permanent=True,
+)
+
+_ANY_LEAF = ("chr", "int", "bool", "bin", "b64", "null", "xml", "date", "time", "float")
+_VENDOR_LEAF = leaf(_ANY_LEAF, MAKE, type="", max_size=1024)
+
+
+def _vendor() -> Schema:
+    """Where a vendor's servers keep what they like: `./Vendor/<group>/<name>`."""
+    return interior(
+        MAKE,
+        {ANY_NAME: interior(MAKE, {ANY_NAME: _VENDOR_LEAF})},
+        permanent=True,
+    )
+
+
+@dataclass(frozen=True, slots=True)
+class DeviceValues:
+    """What all devices of a persona have in common."""
+
+    man: str
+    mod: str
+    lang: str = "en-US"
+    dm_version: str = "1.2"
+    device_type: str = "modem"
+    oem: str = ""
+    hardware: str = "1.0"
+
+
+@dataclass(frozen=True, slots=True)
+class AccountValues:
+    """A DM account that a persona's devices have from the factory; names and secrets are theirs,
+    see OWN."""
+
+    server_id: str
+    address: str
+    auth: AuthType = AuthType.MD5
+    """What the device prefers."""
+    server_auth: AuthType = AuthType.MD5
+    """What it demands of the server; NONE leaves that account out."""
+
+
+_ACCOUNT_NAMES = {
+    AuthType.BASIC: "BASIC",
+    AuthType.MD5: "DIGEST",
+    AuthType.HMAC: "HMAC",
+    AuthType.NONE: "TRANSPORT",
+}
+
+
+def account_values(account: AccountValues) -> Values:
+    """The nodes of one account, in the order of the standard."""
+    auth: dict[str, Values] = {
+        "client": {
+            "AAuthLevel": "CLCRED",
+            "AAuthType": _ACCOUNT_NAMES[account.auth],
+            "AAuthName": OWN,
+            "AAuthSecret": OWN,
+            "AAuthData": b"",
+        }
+    }
+    if account.server_auth is not AuthType.NONE:
+        auth["server"] = {
+            "AAuthLevel": "SRVCRED",
+            "AAuthType": _ACCOUNT_NAMES[account.server_auth],
+            "AAuthName": OWN,
+            "AAuthSecret": OWN,
+            "AAuthData": b"",
+        }
+    return {
+        "AppID": "w7",
+        "ServerID": account.server_id,
+        "Name": account.server_id[:64],
+        "AppAddr": {"1": {"Addr": account.address, "AddrType": "URI"}},
+        "AAuthPref": _ACCOUNT_NAMES[account.auth],
+        "AppAuth": auth,
+    }
+
+
+def shared_tree(
+    device: DeviceValues,
+    *,
+    accounts: Mapping[str, AccountValues] | None = None,
+    fumo: str | None = "./FUMO",
+    scomo: bool = True,
+    limits: UriLimits | None = None,
+    features: TreeFeatures | None = None,
+    object_acl: str = FULL_ACL,
+) -> SharedTree:
+    """The tree of a persona: made once, shared by its devices.
+
+    `accounts` by the name of their node below ./DMAcc; `fumo` is where the persona's vendor put
+    the firmware update object, None leaves it out; `object_acl` is the ACL of what servers may
+    work with (DMAcc, FUMO, SCOMO, Vendor). Raises ValueError for a place that cannot be.
+    """
+    limits = limits or UriLimits()
+    schemas: dict[str, Schema] = {
+        "DevInfo": DEVINFO,
+        "DevDetail": DEVDETAIL,
+        "DMAcc": DMACC,
+        "Inbox": INBOX,
+        "Vendor": _vendor(),
+    }
+    values: dict[str, Values] = {
+        "DevInfo": Given(
+            {
+                "DevId": OWN,
+                "Man": device.man,
+                "Mod": device.mod,
+                "DmV": device.dm_version,
+                "Lang": device.lang,
+            },
+            acl=READ_ACL,
+        ),
+        "DevDetail": Given(
+            {
+                "URI": {
+                    "MaxDepth": str(limits.max_depth),
+                    "MaxTotLen": str(limits.max_total_length),
+                    "MaxSegLen": str(limits.max_segment_length),
+                },
+                "DevTyp": device.device_type,
+                "OEM": device.oem,
+                "FwV": OWN,
+                "SwV": OWN,
+                "HwV": device.hardware,
+                "LrgObj": "true",
+            },
+            acl=READ_ACL,
+        ),
+        "DMAcc": Given(
+            {name: account_values(account) for name, account in (accounts or {}).items()},
+            acl=object_acl,
+        ),
+        "Inbox": {},
+        "Vendor": Given({}, acl=object_acl),
+    }
+    if scomo:
+        schemas["SCOMO"] = SCOMO
+        values["SCOMO"] = Given(
+            {"Download": {}, "Inventory": {"Delivered": {}, "Deployed": {}}}, acl=object_acl
+        )
+    if fumo is not None:
+        _put_fumo(fumo, schemas, values, object_acl)
+    root = interior(GET, schemas, permanent=True)
+    return SharedTree(
+        instantiate(root, values),
+        limits=limits,
+        features=features,
+        inbox={DMACC_TYPE: ("DMAcc",)},
+    )
+
+
+def _put_fumo(
+    uri: str, schemas: dict[str, Schema], values: dict[str, Values], object_acl: str
+) -> None:
+    path = uri.removeprefix("./").split("/")
+    if "" in path or path[0] in schemas:
+        raise ValueError(f"the firmware update object cannot be at {uri!r}")
+    schema = FUMO
+    value: Values = {
+        "PkgName": "",
+        "PkgVersion": "",
+        "Download": {"PkgURL": ""},
+        "Update": {"PkgData": b""},
+        "DownloadAndUpdate": {"PkgURL": ""},
+        "State": OWN,
+        "Ext": {},
+    }
+    for name in reversed(path[1:]):
+        schema = interior(GET, {name: schema}, permanent=True)
+        value = {name: value}
+    schemas[path[0]] = schema
+    values[path[0]] = Given(value, acl=object_acl)
+
+
+# --- reading accounts
+
+
+@dataclass(frozen=True, slots=True)
+class DmAccount:
+    """A DM account as it stands in a device's tree."""
+
+    name: str
+    """Of its node below ./DMAcc."""
+    server_id: str
+    address: str
+    auth: AuthType = AuthType.NONE
+    user: str = ""
+    password: str = field(default="", repr=False)
+    nonce: bytes = field(default=b"", repr=False)
+    """AAuthData of the CLCRED account: the device's first nonce."""
+    server_auth: AuthType = AuthType.NONE
+    server_user: str = ""
+    server_password: str = field(default="", repr=False)
+    server_nonce: bytes = field(default=b"", repr=False)
+
+
+def read_accounts(tree: Tree) -> tuple[DmAccount, ...]:
+    """Every account that is complete enough to begin a session with."""
+    found = (read_account(tree, name) for name in tree.names("./DMAcc"))
+    return tuple(account for account in found if account is not None)
+
+
+def read_account(tree: Tree, name: str) -> DmAccount | None:
+    """None for one that is incomplete, as while a server is adding it."""
+    base = f"./DMAcc/{name}"
+    server_id = _text(tree, f"{base}/ServerID")
+    address = _address(tree, f"{base}/AppAddr")
+    if not server_id or not address:
+        return None
+    preferred = _text(tree, f"{base}/AAuthPref")
+    client = server = _Login()
+    for one in _names(tree, f"{base}/AppAuth"):
+        login = _login(tree, f"{base}/AppAuth/{one}")
+        if login.level == "CLCRED" and (not client.level or login.type == preferred):
+            client = login
+        elif login.level == "SRVCRED" and not server.level:
+            server = login
+    return DmAccount(
+        name,
+        server_id,
+        address,
+        AuthType.of_account(client.type) or AuthType.NONE,
+        client.user,
+        client.secret,
+        client.nonce,
+        AuthType.of_account(server.type) or AuthType.NONE,
+        server.user,
+        server.secret,
+        server.nonce,
+    )
+
+
+@dataclass(frozen=True, slots=True)
+class _Login:
+    level: str = ""
+    type: str = ""
+    user: str = ""
+    secret: str = field(default="", repr=False)
+    nonce: bytes = field(default=b"", repr=False)
+
+
+def _login(tree: Tree, base: str) -> _Login:
+    nonce = _value(tree, f"{base}/AAuthData")
+    return _Login(
+        _text(tree, f"{base}/AAuthLevel"),
+        _text(tree, f"{base}/AAuthType"),
+        _text(tree, f"{base}/AAuthName"),
+        _text(tree, f"{base}/AAuthSecret"),
+        nonce if isinstance(nonce, bytes) else nonce.encode(),
+    )
+
+
+def _address(tree: Tree, base: str) -> str:
+    """The first one; the first Port below it is that of a URL which names none."""
+    for one in _names(tree, base):
+        address = _text(tree, f"{base}/{one}/Addr")
+        if address:
+            ports = f"{base}/{one}/Port"
+            numbers = (_text(tree, f"{ports}/{name}/PortNbr") for name in _names(tree, ports))
+            return _with_port(address, next(numbers, ""))
+    return ""
+
+
+def _with_port(address: str, port: str) -> str:
+    try:
+        parts = urlsplit(address)
+        if not port.isdecimal() or not parts.hostname or parts.port is not None:
+            return address
+    except ValueError:
+        return address
+    return urlunsplit(parts._replace(netloc=f"{parts.netloc.rstrip(':')}:{port}"))
+
+
+def _names(tree: Tree, uri: str) -> tuple[str, ...]:
+    return tree.names(uri) if tree.exists(uri) else ()
+
+
+def _text(tree: Tree, uri: str) -> str:
+    value = _value(tree, uri)
+    return value if isinstance(value, str) else value.decode("utf-8", "replace")
+
+
+def _value(tree: Tree, uri: str) -> str | bytes:
+    try:
+        return tree.value(uri)
+    except TreeError:
+        return ""

@@ -13,10 +13,7 @@ from protocols.omadm.model import Meta
 from protocols.omadm.status import StatusCode, TreeError
 from protocols.omadm.tree_nodes import Schema, TreeNode
 
-__all__ = ["TNDS_TYPES", "leaf_node", "value_size"]
-
-TNDS_TYPES = ("application/vnd.syncml.dmtnds+xml", "application/vnd.syncml.dmtnds+wbxml")
-"""Media types of a serialised sub-tree, over XML and over WBXML."""
+__all__ = ["leaf_node", "value_size"]
 
 _SYNTAX = {
     "int": re.compile(r"[+-]?[0-9]{1,20}"),

@@ -32,16 +32,19 @@ from __future__ import annotations
 
 import dataclasses
 from collections.abc import Callable
-from types import MappingProxyType
+from types import MappingProxyType, TracebackType
 
 from agent.errors import LocalMisuse
 from agent.nvm import Nvm
 from protocols.omadm.acl import Acl, AclError
+from protocols.omadm.encoding import Encoding
+from protocols.omadm.errors import SyncmlError
 from protocols.omadm.formats import leaf_node
 from protocols.omadm.model import Item, Meta, MgmtTree
 from protocols.omadm.properties import MAX_TITLE, get_property, replace_property, without_server
 from protocols.omadm.status import StatusCode, TreeError
-from protocols.omadm.tnds import flatten, is_interior
+from protocols.omadm.subtrees import flatten, is_interior
+from protocols.omadm.tnds import is_tree, tree_of
 from protocols.omadm.tree_hooks import NO_HOOKS, Execution, Executor, Hooks, Sink
 from protocols.omadm.tree_list import list_items, meta_of
 from protocols.omadm.tree_nodes import (
@@ -77,7 +80,15 @@ INBOX: Path = ("Inbox",)
 class Tree:
     """The tree of one device during one session."""
 
-    __slots__ = ("_hooks", "_root", "_store", "_transaction", "server_id", "shared")
+    __slots__ = (
+        "_encoding",
+        "_hooks",
+        "_root",
+        "_store",
+        "_transaction",
+        "server_id",
+        "shared",
+    )
 
     def __init__(
         self,
@@ -86,10 +97,13 @@ class Tree:
         *,
         server_id: str | None = None,
         hooks: Hooks = NO_HOOKS,
+        encoding: Encoding = Encoding.XML,
     ) -> None:
-        """`server_id`: the server that was authenticated; None is the device itself."""
+        """`server_id`: the server that was authenticated; None is the device itself. `encoding`
+        is the session's: the media type of a serialised tree tells it."""
         self.shared = shared
         self.server_id = server_id
+        self._encoding = encoding
         self._hooks = hooks
         self._store = TreeStore(nvm)
         self._root = self._store.load(shared.root)
@@ -134,7 +148,12 @@ class Tree:
         self._check_acl("Get", place)
         if what.list is not None:
             return list_items(
-                place, what.list, self.shared.features, self._readable, self._listed_value
+                place,
+                what.list,
+                self.shared.features,
+                self._encoding.tree_type,
+                self._readable,
+                self._listed_value,
             )
         node = place.node
         held = "/".join(node.children) if node.is_interior else self._value(place)
@@ -146,6 +165,7 @@ class Tree:
         """Make a node, or with a serialised sub-tree as `data` all of its nodes. Raises
         TreeError."""
         path = self._plain(uri)
+        data = _as_tree(data, meta)
         if isinstance(data, MgmtTree):
             return self._add_all(path, data)
         place, schema = self._free_place(path)
@@ -183,6 +203,7 @@ class Tree:
             self._adopt(root)
             return StatusCode.OK
         self._check_replace(place)
+        data = _as_tree(data, meta)
         if isinstance(data, MgmtTree):
             return self._replace_all(place, data)
         node = leaf_node(place.node.schema, data, meta, place.node)
@@ -490,11 +511,25 @@ class Tree:
         self._transaction = None
 
 
+def _as_tree(
+    data: str | bytes | MgmtTree | None, meta: Meta | None
+) -> str | bytes | MgmtTree | None:
+    """A serialised tree that came as text or octets, read; other data as it is."""
+    item = Item(data=data, meta=meta)
+    if data is None or isinstance(data, MgmtTree) or not is_tree(item):
+        return data
+    try:
+        return tree_of(item)
+    except SyncmlError as error:
+        raise TreeError(StatusCode.UNSUPPORTED_FORMAT, str(error)) from None
+
+
 class Transaction:
     """What an Atomic does to the tree. A power cut before `commit` returns leaves all as it was,
     or, inside it, as it will be: the changes are one record.
 
-    Left without `commit` it is rolled back."""
+    Left without `commit` it is rolled back, unless the power went: then the device is off, and
+    nothing of it may be touched."""
 
     __slots__ = ("_before", "_open", "_poured", "_tree")
 
@@ -507,8 +542,13 @@ class Transaction:
     def __enter__(self) -> Transaction:
         return self
 
-    def __exit__(self, *exception: object) -> None:
-        if self._open:
+    def __exit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        trace: TracebackType | None,
+    ) -> None:
+        if self._open and (error is None or isinstance(error, Exception)):
             self.roll_back()
 
     def poured(self, uri: str, sink: Sink) -> None:

@@ -10,8 +10,7 @@ from __future__ import annotations
 import re
 from collections.abc import Callable, Iterator
 
-from protocols.omadm import tnds
-from protocols.omadm.formats import TNDS_TYPES
+from protocols.omadm import subtrees
 from protocols.omadm.model import Item, Meta
 from protocols.omadm.status import StatusCode, TreeError
 from protocols.omadm.tree_nodes import Place, TreeFeatures
@@ -38,17 +37,19 @@ def list_items(
     place: Place,
     attribute: str,
     features: TreeFeatures,
+    tree_type: str,
     readable: Callable[[Place], bool],
     value: Callable[[Place], str | bytes | None],
 ) -> tuple[Item, ...]:
-    """What `?list=attribute` of a node answers. Raises TreeError(406)."""
+    """What `?list=attribute` of a node answers; `tree_type` is the media type of a serialised
+    tree. Raises TreeError(406)."""
     name = re.split("[+-]", attribute, maxsplit=1)[0]
     if name not in features.lists:
         raise TreeError(StatusCode.NOT_SUPPORTED, f"list of {name:.20}")
     uri = format_path(place.path)
     if name == "TNDS":
-        tree = tnds.serialise(place, _wanted(attribute[len(name) :]), readable, value)
-        meta = Meta(format="xml", type=TNDS_TYPES[0])
+        tree = subtrees.serialise(place, _wanted(attribute[len(name) :]), readable, value)
+        meta = Meta(format="xml", type=tree_type)
         return (Item(source=uri, meta=meta, data=tree),)
     if name != attribute:
         raise TreeError(StatusCode.NOT_SUPPORTED, "properties in a list that is no TNDS")
@@ -77,7 +78,7 @@ def _wanted(changes: str) -> frozenset[str]:
     position = 0
     while position < len(changes):
         match = _CHANGES.match(changes, position)
-        if match is None or match[2] not in tnds.PROPERTIES:
+        if match is None or match[2] not in subtrees.PROPERTIES:
             raise TreeError(StatusCode.NOT_SUPPORTED, "a list of unknown properties")
         if match[1] == "+":
             wanted.add(match[2])

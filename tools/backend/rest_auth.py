@@ -124,8 +124,8 @@ def wall_clock(virtual: bool, now: Callable[[], float]) -> Callable[[], float]:
     return now if virtual else time.monotonic
 
 
-def token_answer(sessions: Sessions, request: Request, body: bytes) -> Response:
-    """The answer of the OAuth token endpoint."""
+def _client(sessions: Sessions, request: Request) -> Account:
+    """The account that the Basic credentials of a token request name. Raises Unauthorized."""
     scheme, _, encoded = request.headers.get("authorization", "").partition(" ")
     if scheme.lower() != "basic" or not encoded:
         raise missing_credentials()
@@ -133,6 +133,24 @@ def token_answer(sessions: Sessions, request: Request, body: bytes) -> Response:
         name, _, secret = base64.b64decode(encoded, validate=True).decode().partition(":")
     except (binascii.Error, UnicodeDecodeError):
         raise invalid_credentials() from None
+    account = sessions.account(name, secret)
+    if account is None:
+        raise invalid_credentials()
+    return account
+
+
+def token_answer(sessions: Sessions, request: Request, body: bytes) -> Response:
+    """The answer of the OAuth token endpoint."""
+    try:
+        account = _client(sessions, request)
+    except Unauthorized as error:
+        # The gateway's form and that of RFC 6749 section 5.2, which clients' libraries read.
+        text = error.body["errorMessage"]
+        return JSONResponse(
+            {**error.body, "error": "invalid_client", "error_description": text},
+            401,
+            headers={"WWW-Authenticate": 'Basic realm="token"'},
+        )
     form = parse_qs(body.decode("utf-8", "replace"))
     if form.get("grant_type") != ["client_credentials"]:
         text = "grant_type must be client_credentials"
@@ -143,9 +161,6 @@ def token_answer(sessions: Sessions, request: Request, body: bytes) -> Response:
             "errorMessage": text,
         }
         return JSONResponse(answer, 400)
-    account = sessions.account(name, secret)
-    if account is None:
-        raise invalid_credentials()
     return JSONResponse(
         {
             "access_token": sessions.open_token(account),

@@ -218,6 +218,10 @@ async def test_who_may_call(backend: Backend, anonymous: httpx.AsyncClient) -> N
         answer = await anonymous.post(token, headers=headers, data=data)
         assert answer.status_code == status
         assert "errorCode" in answer.json()
+        # RFC 6749 section 5.2, which libraries of clients read.
+        error = {400: "invalid_request", 401: "invalid_client"}[status]
+        assert (answer.json()["error"], bool(answer.json()["error_description"])) == (error, True)
+        assert answer.headers.get("WWW-Authenticate", "").startswith("Basic") is (status == 401)
     answer = await anonymous.post(
         token,
         headers=basic(ACCOUNT, backend.account.secret),

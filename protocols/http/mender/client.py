@@ -80,7 +80,7 @@ _STALE_TOKEN = "e30.e30.c3RhbGU"  # three parts, as a JWT has, and no signature 
 
 
 class Aborted(Exception):
-    """The server ended the deployment (409), or knows nothing of it (404)."""
+    """The server ended the deployment (409)."""
 
 
 @protocol_clients.register("mender")
@@ -241,9 +241,10 @@ class MenderClient(HttpPoller):
             answer = await self._status(deployment, status)
             if answer.status == 409 and Misbehaviour.IGNORE_CANCEL in self.misbehave:
                 self._judge(Misbehaviour.IGNORE_CANCEL, await self._status(deployment, status))
-            elif answer.status in (404, 409):
+            elif answer.status == 409:
                 raise Aborted
             elif answer.status not in (200, 204):
+                # A deployment that is no more is dropped by the next poll, which is offered none.
                 raise Refused(answer.status, f"status {status}")
 
     async def _report_end(self) -> None:
@@ -253,7 +254,11 @@ class MenderClient(HttpPoller):
         if outcome is None or not engine.report_pending:
             return
         if outcome is Outcome.SUCCESS and kept is not None:
-            self._keep("provides", encode_provides(kept.provides or {}), b"{}")
+            if kept.provides is not None:
+                # Moved, not copied: the name needs the room.
+                self._keep("provides", encode_provides(kept.provides), b"{}")
+                moved = replace(kept, provides=None)
+                self.device.nvm.set(_NAMESPACE, "deployment", moved.encode())
             self.device.nvm.set(_NAMESPACE, "artifact", kept.artifact_name.encode())
         status = FINAL[outcome]
         if outcome not in (Outcome.CANCELLED, Outcome.DEFERRED):

@@ -75,7 +75,8 @@ class Kept:
     id: str
     artifact_name: str
     provides: Mapping[str, str] | None = None
-    """What the device will provide when it has been installed; None until it has been read."""
+    """What the device will provide when it has been installed; None until that has been read, and
+    once it has been taken over."""
 
     def encode(self) -> bytes:
         provides = None if self.provides is None else dict(self.provides)

@@ -259,6 +259,10 @@ def _build_item(values: list[Any]) -> Item:
     if type(data) is bytes:
         meta = values[4]
         values[5] = _carried(data, None if meta is None else meta.format)
+    if (values[2] is not None and values[0] is None) or (
+        values[3] is not None and values[1] is None
+    ):
+        raise SyncmlError("Item has a LocName without LocURI")
     if values[6] is None:
         values[6] = False
     return Item(*values)

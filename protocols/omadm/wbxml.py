@@ -86,7 +86,8 @@ class _Tokens(Alphabet):
         return _tag(page, name, CONTENT) + (_SWITCH[inside] if inside != page else "")
 
     def end(self, page: int, name: str, inside: int) -> str:
-        return (_SWITCH[page] if inside != page else "") + chr(END)
+        # Behind the END, where libwbxml and Horde switch back too.
+        return chr(END) + (_SWITCH[page] if inside != page else "")
 
     def empty(self, page: int, name: str) -> str:
         return _tag(page, name)

@@ -44,6 +44,7 @@ from protocols.omadm.wbxml_tables import (
 __all__ = ["read"]
 
 _BLANKS = " \t\r\n"
+_ROOT = bytes((PAGES[0]["SyncML"] | CONTENT,))
 _NAMES = tuple({code: name for name, code in page.items()} for page in PAGES)
 
 
@@ -103,6 +104,14 @@ def _uintvar(data: bytes, pos: int) -> tuple[int, int]:
     raise SyncmlError("WBXML: an integer of more than 32 bits")
 
 
+def _says_charset(data: bytes, pos: int) -> bool:
+    """Whether a document that calls itself WBXML 1.0, which has no such field, has it: then what
+    would be the length of its string table leads to no beginning of a body."""
+    length, start = _uintvar(data, pos)
+    body = data[start + length : start + length + 1]
+    return length in (UTF_8, ASCII) and body not in (_ROOT, bytes((SWITCH_PAGE,)))
+
+
 def _read_header(data: bytes, limits: CodecLimits) -> tuple[_StringTable, int]:
     version = data[0]
     if version > 0x0F:
@@ -111,9 +120,8 @@ def _read_header(data: bytes, limits: CodecLimits) -> tuple[_StringTable, int]:
     literal = public_id == 0
     if literal:
         public_id, pos = _uintvar(data, pos)
-    # A document of WBXML 1.0 does not say its charset.
     charset = UTF_8
-    if version > 0:
+    if version > 0 or _says_charset(data, pos):
         charset, pos = _uintvar(data, pos)
     if charset not in (UTF_8, ASCII):
         raise SyncmlError(f"WBXML: charset {charset}; SyncML is in UTF-8 ({UTF_8})")
@@ -270,7 +278,8 @@ def _unusual(
         if token & ATTRIBUTES:
             raise SyncmlError(f"WBXML: tag {token:#04x} has attributes, SyncML has none")
         field = structure.tokens.get(page | token | CONTENT)
-        name = _NAMES[page >> 8].get(token & 0x3F, f"{token:#04x} of page {page >> 8}")
+        code = token & 0x3F
+        name = _NAMES[page >> 8].get(code, f"{code:#04x} of page {page >> 8}")
     if field is None:
         field = structure.others
     if field is None:

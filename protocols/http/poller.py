@@ -24,6 +24,7 @@ from agent.device import Device
 from agent.errors import LocalMisuse, UnusableSettings
 from agent.flash import PowerLoss
 from agent.misbehaviour import Misbehaviour
+from agent.nvm import NvmFull
 from agent.protocol import ClientSettings
 from agent.runtime.http import (
     DEFAULT_TIMEOUTS,
@@ -238,16 +239,20 @@ class HttpPoller:
         task = self._poll
         try:
             delay = await self.poll()
-        except (HttpFailed, BadAnswer, Refused) as error:
+        except (HttpFailed, BadAnswer, Refused, NvmFull) as error:
             delay = self._failed(error)
         except PowerLoss:
             return
+        except Exception as error:
+            # A fault of ours: told to whoever runs the loop, and this device still goes on.
+            self._unforeseen(error)
+            delay = self._failed(error)
         if self._poll is not task:
             return  # the device fell silent meanwhile
         self._poll = None
         self._arm(0.0 if self._wake else delay)
 
-    def _failed(self, error: HttpFailed | BadAnswer | Refused) -> float:
+    def _failed(self, error: Exception) -> float:
         """Note a failed poll; returns the seconds until the next one."""
         self._failures += 1
         if self.settings.trace is not None:
@@ -269,6 +274,19 @@ class HttpPoller:
             await story
         except PowerLoss:
             return
+        except Exception as error:
+            # Whatever the story was about, the next poll finds where the device stands.
+            self.device.record(
+                "check-in", self.state, self.state, f"failed: {type(error).__name__}: {error}"
+            )
+            if not isinstance(error, NvmFull):
+                self._unforeseen(error)
+            self.wake()
+
+    def _unforeseen(self, error: Exception) -> None:
+        asyncio.get_running_loop().call_exception_handler(
+            {"message": f"{self.name} {self.device.name}: a story failed", "exception": error}
+        )
 
     def _told(self, task: asyncio.Task[None]) -> None:
         if self._story is task:

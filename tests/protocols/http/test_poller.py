@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import asyncio
 import itertools
+from collections.abc import Iterator
+from typing import ClassVar
 
 import pytest
 
@@ -11,6 +13,7 @@ from agent import FaultPlan
 from agent.credentials import Credential
 from agent.errors import UnusableSettings
 from agent.misbehaviour import Misbehaviour
+from agent.nvm import NvmFull
 from agent.protocol import ClientSettings
 from agent.runtime.http import HttpResponse
 from protocols.http.messages import json_object
@@ -324,3 +327,38 @@ async def test_no_secret_reaches_the_trace() -> None:
         assert here.trace
         assert not any("secret" in line for line in here.trace)
         assert "secret" not in repr(here.poller.http.identity)  # type: ignore[attr-defined]
+
+
+class Faulty(Asking):
+    """Its first two polls, and its only story, end in a way that nobody foresaw."""
+
+    faults: ClassVar[Iterator[Exception]] = iter(())
+
+    async def poll(self) -> float:
+        fault = next(type(self).faults, None)
+        if fault is not None:
+            raise fault
+        return await super().poll()
+
+
+@virtual
+async def test_what_nobody_foresaw_costs_a_back_off_and_is_told() -> None:
+    told: list[str] = []
+    loop = asyncio.get_running_loop()
+    loop.set_exception_handler(lambda _, context: told.append(context["message"]))
+    Faulty.faults = iter([KeyError("a fault of ours"), NvmFull("no room")])
+    async with world(poller=Faulty) as here:
+        here.server.judge = lambda asked: FINE
+        await here.sleep(120)
+        assert here.poller.state == "ONLINE"
+
+        async def story() -> None:
+            raise ZeroDivisionError("another one")
+
+        polls = len(times(here))
+        here.poller.begin(story())
+        await here.sleep(1)
+        assert not here.poller.busy
+        assert len(times(here)) == polls + 1
+    # A full store is no fault of ours.
+    assert len(told) == 2 and all(here.device.name in message for message in told)

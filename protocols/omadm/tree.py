@@ -206,6 +206,8 @@ class Tree:
         data = _as_tree(data, meta)
         if isinstance(data, MgmtTree):
             return self._replace_all(place, data)
+        if place.node.is_interior:
+            raise TreeError(StatusCode.NOT_ALLOWED, "a value for an interior node")
         node = leaf_node(place.node.schema, data, meta, place.node)
         sink = self._hooks.find(self._hooks.on_replace, place.path)
         if sink is not None:

@@ -18,6 +18,7 @@ MODULES = {
     "mender": "protocols.http.mender",
     "thingsboard": "protocols.thingsboard",
     "aws": "protocols.mqtt.aws",
+    "omadm": "protocols.omadm.client",
 }
 """Where the client of each protocol is registered; a run imports its own alone."""
 

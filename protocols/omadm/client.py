@@ -1,0 +1,591 @@
+"""The OMA-DM client of one device, for one uptime.
+
+Between two sessions there is a timer and nothing else. When it fires, or a notification arrives, or
+the work of an order is done, `_look` decides what is next, in this order:
+
+1. the order: fetch its package beside everything else, or install when its time has come;
+2. a session, if there is a reason for one: a notification, the result of an order, the power-up
+   session (always, when an image is on trial: only a server's answer confirms it), or a check;
+3. else the timer is set to whatever comes first.
+
+A session is told as a task, a package's download as another. Sessions that fail are tried again as
+the persona's schedule says; a reason stays until a session ended well, or the tries are used up.
+What must survive a reboot is in `nvm`: the order, the notification, nonces, the tree, the engine.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import enum
+import math
+from collections.abc import Callable
+
+from agent.bootloader import BootReport
+from agent.device import Device
+from agent.errors import UnusableSettings
+from agent.flash import PowerLoss
+from agent.misbehaviour import Misbehaviour
+from agent.protocol import ClientSettings, protocol_clients
+from agent.runtime.http import HttpIdentity
+from agent.runtime.network import Address, DatagramSocket, source_address
+from agent.runtime.wheel import Timer
+from agent.update import EngineEvent, State
+from protocols.http.carrier import Carrier
+from protocols.http.transport import transport_of
+from protocols.http.urls import Origin, parse_server
+from protocols.omadm import encoding as syncml
+from protocols.omadm import package0, wsp
+from protocols.omadm.auth import AuthType
+from protocols.omadm.dlota import PackageDownload
+from protocols.omadm.exchange import DmPost, SessionLost
+from protocols.omadm.fumo import FumoClient, Step
+from protocols.omadm.fumo_tables import Operation
+from protocols.omadm.http_auth import Account as DownloadAccount
+from protocols.omadm.interaction import CONFIRM, UserAnswer
+from protocols.omadm.model import Alert, Item, Meta
+from protocols.omadm.nonces import SPECIAL_NONCE, NonceBook, Side
+from protocols.omadm.notified import Notified, NotifiedBook
+from protocols.omadm.options import ACCOUNT, OPTIONS, Options, factory_tree, read_options
+from protocols.omadm.peer_auth import Account, ClientAuth, ServerAuth
+from protocols.omadm.personas.profile import Profile
+from protocols.omadm.schedule import Checks
+from protocols.omadm.session import DevInfo, DmSession, SessionSetup
+from protocols.omadm.session_tables import Phase
+from protocols.omadm.standard_objects import DmAccount, read_account, read_accounts
+from protocols.omadm.tree import Tree
+from protocols.omadm.tree_hooks import Hooks
+
+__all__ = ["OmadmClient", "Reason"]
+
+OFFLINE_AFTER = 2
+"""Sessions that fail in a row before a device counts as unknown to its server."""
+
+_BEHAVES: frozenset[Misbehaviour] = frozenset()
+"""Shared: an empty set of its own is 216 bytes of each idle device."""
+
+
+class Reason(enum.Enum):
+    """Why a session begins. The value is for traces."""
+
+    NOTIFIED = "notification"
+    REPORT = "report"
+    POWER_UP = "power-up"
+    CHECK = "check"
+
+
+class OmadmClient:
+    """Options: see docs/omadm.md. Raises UnusableSettings."""
+
+    name = "omadm"
+    OPTIONS = OPTIONS
+    MISBEHAVIOURS: frozenset[Misbehaviour] = frozenset()
+
+    __slots__ = (
+        "_booted_up",
+        "_carrier",
+        "_checks",
+        "_failures",
+        "_fumo",
+        "_http",
+        "_last_notified",
+        "_not_before",
+        "_notified",
+        "_options",
+        "_origin",
+        "_session_id",
+        "_socket",
+        "_task",
+        "_timer",
+        "device",
+        "misbehave",
+        "registered",
+        "settings",
+    )
+
+    def __init__(self, device: Device, settings: ClientSettings) -> None:
+        self._options: Options = read_options(settings.options)
+        self._origin: Origin = parse_server(settings.server)
+        self.misbehave = settings.misbehave(device) or _BEHAVES
+        strange = self.misbehave - self.MISBEHAVIOURS - {Misbehaviour.HERD}
+        if strange:
+            names = ", ".join(sorted(one.value for one in strange))
+            raise UnusableSettings(f"{self.name} devices cannot do {names}")
+        self.device = device
+        self.settings = settings
+        self.registered = False
+        """The last session ended well."""
+        profile = self._options.profile
+        self._fumo = FumoClient(device, profile.fumo, self.misbehave)
+        self._notified = NotifiedBook(device.nvm)
+        self._checks = Checks(device, profile.schedule, self._options.interval)
+        self._http = transport_of(device.runtime).client(
+            HttpIdentity(device.name, self._source(), settings.credential(device))
+        )
+        self._booted_up = False
+        self._failures = 0
+        self._not_before = 0.0
+        self._last_notified = 0
+        self._session_id = 0
+        self._timer = Timer(self._due)
+        self._task: asyncio.Task[None] | None = None
+        self._carrier: Carrier | None = None
+        self._socket: DatagramSocket | None = None
+        if self._options.push is not None:
+            source = self._source() or source_address(None, self._origin.host, device.index)[0]
+            self._socket = device.runtime.network.open((source, self._options.push), self._datagram)
+
+    # -- ProtocolClient -------------------------------------------------------------------------
+
+    def booted(self, report: BootReport) -> None:
+        """The engine has judged the boot."""
+
+    def start(self) -> None:
+        schedule = self.profile.schedule
+        self._booted_up = schedule.power_up
+        low, high = schedule.power_up_spread
+        herd = Misbehaviour.HERD in self.misbehave
+        delay = low if herd else self.device.random.uniform(low, high)
+        self._not_before = self._now() + delay
+        self._look()
+
+    def stop(self) -> None:
+        """Device management knows no goodbye."""
+        self._fall_silent()
+
+    def power_lost(self) -> None:
+        self._fall_silent()
+
+    def engine_event(self, event: EngineEvent) -> None:
+        if event.outcome is not None and self._task is None and self._carrier is None:
+            self._arm(0.0)  # a slot store may fail at any time
+
+    # -- what a harness does --------------------------------------------------------------------
+
+    @property
+    def profile(self) -> Profile:
+        return self._options.profile
+
+    @property
+    def push_address(self) -> Address | None:
+        """Where WAP push reaches the device."""
+        return None if self._socket is None else self._socket.local
+
+    def notify(self, package: bytes) -> bool:
+        """A package 0 has arrived, by whatever bearer. False: it is none that this device acts
+        upon, and its sender hears nothing either way."""
+        try:
+            notification = package0.decode(package)
+        except package0.NotificationError as error:
+            return self._ignored(str(error))
+        account = self._account(notification.server_id)
+        if account is None:
+            return self._ignored("of a server without an account")
+        nonce = NonceBook(self.device.nvm).get(Side.SERVER, account.server_id)
+        verified = package0.verify(
+            package, account.server_user or account.server_id, account.server_password, nonce
+        )
+        if not verified:
+            return self._ignored("forged")
+        running = self._session_id if self._task is not None else 0
+        known = self._notified.notified
+        if notification.session_id in (running, self._last_notified) or (
+            known is not None and known.session_id == notification.session_id
+        ):
+            return self._ignored("of a session that is known")
+        until = self._utc() + self.profile.notifications.lifetime
+        again = verified is package0.Verified.RESYNCHRONISE
+        self._notified.keep(Notified.of(notification, again, until))
+        self._failures = 0
+        self._not_before = 0.0
+        self._look()
+        return True
+
+    def check_now(self) -> None:
+        """A user asks for a session."""
+        self._checks.ask()
+        self._failures = 0
+        self._not_before = 0.0
+        self._look()
+
+    # -- what is next ---------------------------------------------------------------------------
+
+    def _look(self) -> None:
+        """Do what is next, and arm the timer for what comes later."""
+        step = self._fumo.step()
+        if step is Step.FETCH and self._carrier is None:
+            self._begin_fetch()
+        if self._task is not None:
+            return  # its end looks again
+        now = self._now()
+        if step is Step.INSTALL:
+            self._fumo.install()
+            step = self._fumo.step()  # unless the store failed, a reboot comes
+        reason = self._reason(step)
+        if reason is not None and now >= self._not_before:
+            self._begin_session(reason)
+            return
+        times = [self._checks.due_in()]
+        if reason is not None:
+            times.append(self._not_before - now)
+        if step is Step.WAIT:
+            times.append(self._fumo.wait())
+        delay = min(times)
+        if delay < math.inf:
+            self._arm(delay)
+
+    def _reason(self, step: Step) -> Reason | None:
+        notified = self._notified.notified
+        if notified is not None:
+            if notified.until <= self._utc():
+                self._notified.drop()
+            elif not (
+                self.profile.notifications.deferred_while_updating
+                and self._fumo.book.order is not None
+                and step is not Step.REPORT
+            ):
+                return Reason.NOTIFIED
+        if step is Step.REPORT:
+            if Misbehaviour.NEVER_REPORT not in self.misbehave:
+                return Reason.REPORT
+            self._fumo.reported()
+        if self._booted_up or self.device.engine.state is State.TRIAL:
+            return Reason.POWER_UP
+        return Reason.CHECK if self._checks.due_in() <= 0 else None
+
+    # -- downloads ------------------------------------------------------------------------------
+
+    def _begin_fetch(self) -> None:
+        order = self._fumo.book.order
+        assert order is not None
+        carrier = self._carrier = Carrier(self.device, self.settings, order.url)
+        account = None
+        if self._options.download_auth:
+            known = self.settings.credential(self.device)
+            account = DownloadAccount(known.username, known.password)
+        download = PackageDownload(carrier, order.url, self.profile.fumo, account)
+        carrier.begin(self._fetch(download), self._fetched)
+
+    async def _fetch(self, download: PackageDownload) -> None:
+        done = await download.run()
+        self._fumo.book.note(trouble=download.trouble, notify=download.notify_uri)
+        if done:
+            self._fumo.downloaded(urgent=download.urgent)
+
+    def _fetched(self) -> None:
+        self._carrier = None
+        self._look()
+
+    # -- sessions -------------------------------------------------------------------------------
+
+    def _begin_session(self, reason: Reason) -> None:
+        self._task = asyncio.get_running_loop().create_task(self._tell(reason))
+
+    async def _tell(self, reason: Reason) -> None:
+        task = self._task
+        wait: float | None = None
+        try:
+            well, wait = await self._session(reason)
+        except PowerLoss:
+            return
+        if self._task is not task:
+            return  # the device fell silent meanwhile
+        self._task = None
+        self.device.run(self._ended, reason, well, wait)
+
+    def _ended(self, reason: Reason, well: bool, wait: float | None) -> None:
+        if well:
+            self._failures = 0
+            self._not_before = 0.0
+            self.registered = True
+            self._booted_up = False
+            if reason is Reason.CHECK:
+                self._checks.done()
+        else:
+            self._failed(reason, wait)
+        self._look()
+
+    def _failed(self, reason: Reason, wait: float | None) -> None:
+        self._failures += 1
+        if self._failures >= OFFLINE_AFTER:
+            self.registered = False
+        schedule = self.profile.schedule
+        delay = schedule.retry.delay(self._failures, self.device.random)
+        if wait is not None:
+            delay = wait + self.device.random.uniform(0.0, min(delay, 5.0))
+        if schedule.tries is not None and self._failures >= schedule.tries:
+            # Given up: what made the session is forgotten, except for a result, which the next
+            # session takes along.
+            self._failures = 0
+            self._booted_up = False
+            self._notified.drop()
+            delay = self._checks.missed() if reason is Reason.CHECK else self._checks.due_in()
+            if delay == math.inf:
+                delay = schedule.check_retry_after
+        self._not_before = self._now() + delay
+
+    async def _session(self, reason: Reason) -> tuple[bool, float | None]:
+        """A whole session; whether it ended well, and what Retry-After asked for."""
+        notified = self._notified.notified if reason is Reason.NOTIFIED else None
+        if notified is not None:
+            self._last_notified = notified.session_id
+            if not self._user_agrees(notified):
+                self._notified.drop()
+                return True, None
+        account = self._account(notified.server_id if notified is not None else None)
+        if account is None:
+            self.device.record("session", "NEW", "NEW", "no account")
+            return False, None
+        device = self.device
+        self._session_id = (
+            notified.session_id if notified is not None else 1 + device.random.below(0xFFFF)
+        )
+        told = Account(
+            account.server_id,
+            account.user,
+            account.password,
+            account.server_user,
+            account.server_password,
+            account.auth,
+            account.server_auth,
+        )
+        nonces = NonceBook(device.nvm, lambda side, server: _first_nonce(account, side))
+        mine = nonces.get(Side.CLIENT, account.server_id)
+        theirs = nonces.get(Side.SERVER, account.server_id)
+        if notified is not None and notified.resynchronise:
+            mine = theirs = SPECIAL_NONCE
+        quirks = self.profile.quirks
+        client = ClientAuth(told, mine, nonce_as_text=quirks.nonce_as_text)
+        server = ServerAuth(told, theirs, device.random.bytes)
+        tree = self._tree(account.server_id)
+        encoding = self._options.encoding
+        report = self._fumo.alert()
+        session = DmSession(
+            SessionSetup(
+                package0.session_text(self._session_id),
+                self._device_id(),
+                account.address,
+                account.user,
+                self._devinfo(),
+                by_server=notified is not None and notified.by_server,
+                alerts=self._alerts(reason, report, notified),
+            ),
+            self.profile,
+            tree,
+            client,
+            server,
+            lambda message: syncml.size_of(message, encoding),
+            self._stepped,
+        )
+        self._fumo.pkg_url = lambda uri: _as_text(tree.value(uri))
+        wait: float | None = None
+        try:
+            wait = await self._exchange(session, report)
+        finally:
+            for side, nonce in ((Side.CLIENT, client.to_store), (Side.SERVER, server.to_store)):
+                if nonce is not None and session.over:
+                    nonces.set(side, account.server_id, nonce)
+        well = session.phase is Phase.DONE
+        if well or session.phase is Phase.ABORTED:
+            self._notified_done(notified)
+        return well, wait
+
+    async def _exchange(self, session: DmSession, report: Alert | None) -> float | None:
+        """Message by message to the session's end; what Retry-After asked for."""
+        device, encoding = self.device, self._options.encoding
+        post = DmPost(device, self._http, self.settings, encoding, self.profile, session.post_to)
+        message = session.start()
+        healthy = False
+        while True:
+            body = syncml.encode(message, encoding)
+            try:
+                answer = await post.send(session.post_to, message, body, session.mac(body))
+            except SessionLost as lost:
+                session.lost(str(lost))
+                return lost.retry_after
+            reply = session.received(answer.message, answer.body, answer.mac)
+            if session.accepted and not healthy:
+                healthy = True
+                device.healthy()
+            if report is not None and session.alert_status and session.alert_status[0] is not None:
+                self._acknowledged(report, session.alert_status[0])
+                report = None
+            if reply is None:
+                if report is not None and session.phase is Phase.DONE:
+                    # The server took package 1 and says nothing of the alert; told once is told.
+                    self._acknowledged(report, 200)
+                return None
+            message = reply
+            wait = session.take_wait()
+            if wait:
+                await device.runtime.clock.sleep(wait)
+
+    def _acknowledged(self, report: Alert, status: int) -> None:
+        """The server has heard how the order ended."""
+        order = self._fumo.book.order
+        if order is None:
+            return
+        code = self._fumo.result()
+        told = self.settings.told
+        version = None if self.device.running is None else str(self.device.running.version)
+        updates = order.operation is not Operation.DOWNLOAD
+        self._fumo.reported()
+        if told is not None and (updates or code != 200):
+            verdict = "updated" if code == 200 else "failed"
+            told(self.device.name, verdict, f"result {code}, answered {status}", version)
+
+    # -- what a session is made of --------------------------------------------------------------
+
+    def _account(self, server_id: str | None) -> DmAccount | None:
+        """The account of a server, or without a name the first one that is complete."""
+        tree = self._tree(None)
+        if server_id is None:
+            factory = read_account(tree, ACCOUNT) if ACCOUNT in tree.names("./DMAcc") else None
+            return factory or next(iter(read_accounts(tree)), None)
+        return next((one for one in read_accounts(tree) if one.server_id == server_id), None)
+
+    def _tree(self, server_id: str | None) -> Tree:
+        """The device's tree, as `server_id` may use it."""
+        options, device = self._options, self.device
+        known = self.settings.credential(device)
+        auth = options.auth
+        if auth is None:
+            auth = AuthType.MD5 if known.password else AuthType.NONE
+        server_auth = options.server_auth
+        if server_auth is None:
+            server_auth = AuthType.MD5 if known.token else AuthType.NONE
+        shared = factory_tree(options, self._origin.base, auth, server_auth)
+        return Tree(
+            shared,
+            device.nvm,
+            server_id=server_id,
+            hooks=self._hooks(),
+            encoding=options.encoding,
+        )
+
+    def _hooks(self) -> Hooks:
+        device, fumo = self.device, self._fumo.hooks()
+        account = f"./DMAcc/{ACCOUNT}/AppAuth"
+        known = self.settings.credential(device)
+        own: dict[str, Callable[[], str]] = {
+            "./DevInfo/DevId": self._device_id,
+            "./DevDetail/FwV": self._version,
+            "./DevDetail/SwV": self._version,
+            f"{account}/client/AAuthName": lambda: known.username or self._device_id(),
+            f"{account}/client/AAuthSecret": lambda: known.password,
+            f"{account}/server/AAuthName": lambda: self._options.server_id,
+            f"{account}/server/AAuthSecret": lambda: known.token,
+        }
+        return Hooks(fumo.on_execute, fumo.on_replace, {**fumo.computed, **own})
+
+    def _devinfo(self) -> DevInfo:
+        profile = self.profile
+        return DevInfo(
+            (
+                ("DevId", self._device_id()),
+                ("Man", profile.man),
+                ("Mod", profile.mod),
+                ("DmV", "1.2"),
+                ("Lang", profile.lang),
+            )
+        )
+
+    def _alerts(
+        self, reason: Reason, report: Alert | None, notified: Notified | None
+    ) -> tuple[Alert, ...]:
+        alerts = [] if report is None else [report]
+        asked = notified is not None and not notified.by_server
+        request = self.profile.check_alert
+        if (reason is Reason.CHECK or asked) and request is not None:
+            kind, format, data = request
+            item = Item(meta=Meta(format=format, type=kind), data=data)
+            alerts.append(Alert("", 1226, (item,)))
+        return tuple(alerts)
+
+    def _device_id(self) -> str:
+        """DevInfo/DevId: 15 digits are an IMEI, anything else stands for itself."""
+        name = self.device.name.removeprefix("urn:imei:")
+        return f"IMEI:{name}" if len(name) == 15 and name.isdigit() else self.device.name
+
+    def _version(self) -> str:
+        running = self.device.running
+        return "unknown" if running is None else str(running.version)
+
+    # -- notifications --------------------------------------------------------------------------
+
+    def _datagram(self, data: bytes, source: Address) -> None:
+        """A WAP push; whatever is wrong with it meets silence."""
+        try:
+            push = wsp.decode(data)
+        except wsp.WspError as error:
+            self._ignored(str(error))
+            return
+        if push.content_type == package0.CONTENT_TYPE:
+            self.device.run(self.notify, push.body)
+        else:
+            self._ignored(f"content type {push.content_type[:60]}")
+
+    def _ignored(self, why: str) -> bool:
+        if self.settings.trace is not None:
+            self.settings.trace(f"! notification ignored: {why}")
+        return False
+
+    def _user_agrees(self, notified: Notified) -> bool:
+        profile = self.profile
+        if int(notified.ui_mode) not in profile.notifications.asks_user:
+            return True
+        return profile.user.answer_to(CONFIRM) is UserAnswer.ACCEPT
+
+    def _notified_done(self, notified: Notified | None) -> None:
+        """Its session was had; a newer notification stays."""
+        known = self._notified.notified
+        if notified is not None and known is not None and known.session_id == notified.session_id:
+            self._notified.drop()
+
+    # -- internals ------------------------------------------------------------------------------
+
+    def _stepped(self, old: Phase, new: Phase, cause: str) -> None:
+        self.device.record("session", old.value, new.value, cause)
+
+    def _source(self) -> str | None:
+        if self.settings.bind is not None:
+            return self.settings.bind
+        if self._origin.host.startswith("127."):
+            return source_address(None, self._origin.host, self.device.index)[0]
+        return None
+
+    def _now(self) -> float:
+        return self.device.runtime.clock.now()
+
+    def _utc(self) -> float:
+        return self.device.runtime.clock.utc().timestamp()
+
+    def _arm(self, delay: float) -> None:
+        self.device.runtime.arm(self._timer, max(0.0, delay))
+
+    def _due(self, now: float) -> None:
+        self.device.run(self._look)
+
+    def _fall_silent(self) -> None:
+        self.device.runtime.wheel.disarm(self._timer)
+        task, self._task = self._task, None
+        if task is not None:
+            task.cancel()
+        carrier, self._carrier = self._carrier, None
+        if carrier is not None:
+            carrier.drop()
+        if self._socket is not None:
+            self._socket.close()
+            self._socket = None
+        self.registered = False
+        self._http.abort()
+
+
+def _first_nonce(account: DmAccount, side: Side) -> bytes:
+    return account.nonce if side is Side.CLIENT else account.server_nonce
+
+
+def _as_text(value: str | bytes) -> str:
+    return value if isinstance(value, str) else value.decode("utf-8", "replace")
+
+
+protocol_clients.register("omadm")(OmadmClient)

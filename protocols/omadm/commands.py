@@ -1,0 +1,280 @@
+"""What a server's commands do to a device, and the statuses and results that tell of it.
+
+Statuses come in command order, one per item with its TargetRef; the Results of a Get stand behind
+its Status. Sequence and Atomic have a Status of their own, before those of their members:
+
+- Sequence: 200 as soon as it begins. A user's "No" or cancel leaves the rest undone (215).
+- Atomic: 200, or 507 when a member failed. Then what had been done is rolled back (216, or 516
+  where that cannot be), the member that failed says why, and the rest was not executed (215). A Get
+  or an Exec inside is a failure (500), and so is another Atomic.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Iterator
+from dataclasses import replace
+
+from protocols.omadm.interaction import ALERTS, ask
+from protocols.omadm.large import LargeObject
+from protocols.omadm.model import (
+    Add,
+    Alert,
+    Atomic,
+    Command,
+    Copy,
+    Delete,
+    Exec,
+    Get,
+    Item,
+    Meta,
+    MgmtTree,
+    Replace,
+    Results,
+    Sequence,
+    Status,
+)
+from protocols.omadm.outbox import item_length
+from protocols.omadm.personas.profile import Profile
+from protocols.omadm.status import StatusCode, TreeError
+from protocols.omadm.tree import Tree
+
+__all__ = ["Commands", "flattened"]
+
+_WithItems = Get | Add | Replace | Delete | Copy | Exec
+
+_NOT_FOR_DEVICES = frozenset({1200, 1201, 1224, 1226})
+"""Alerts that are known and that only a device sends."""
+
+
+class Commands:
+    """Carries out the commands of one session."""
+
+    __slots__ = ("_atomic", "_profile", "_tree", "large", "largest", "msg_ref", "waits")
+
+    def __init__(self, tree: Tree, profile: Profile, large: LargeObject) -> None:
+        self._tree = tree
+        self._profile = profile
+        self.large = large
+        self._atomic = False
+        self.largest: int | None = None
+        """MaxObjSize of the server."""
+        self.msg_ref = 0
+        """MsgID of the message whose commands are carried out."""
+        self.waits = 0.0
+        """Seconds that a user took to answer."""
+
+    def run(self, command: Command) -> list[Status | Results]:
+        """Do it; the drafts that answer it, in order."""
+        return [answer for answer, silent in self._do(command) if not silent]
+
+    def _do(self, command: Command) -> list[tuple[Status | Results, bool]]:
+        """Do it; every answer, and whether nobody wants it."""
+        if isinstance(command, Sequence):
+            return self._sequence(command)
+        if isinstance(command, Atomic):
+            return self._run_atomic(command)
+        if isinstance(command, Alert):
+            answers: list[Status | Results] = [self._alert(command)]
+        elif isinstance(command, Get | Add | Replace | Delete | Copy | Exec):
+            answers = self._items(command)
+        else:
+            answers = [self._status(command, StatusCode.NOT_SUPPORTED)]
+        silent = _is_silent(command)
+        return [(answer, silent and isinstance(answer, Status)) for answer in answers]
+
+    def refuse(self, commands: Iterable[Command], code: int) -> list[Status | Results]:
+        """A Status with `code` for each command and for what is inside it."""
+        return [answer for answer, silent in self._refused(commands, code) if not silent]
+
+    def _refused(
+        self, commands: Iterable[Command], code: int
+    ) -> list[tuple[Status | Results, bool]]:
+        return [
+            (self._status(command, code), _is_silent(command)) for command in flattened(commands)
+        ]
+
+    # -- commands with items --------------------------------------------------------------------
+
+    def _items(self, command: _WithItems) -> list[Status | Results]:
+        if not command.items:
+            return [self._status(command, StatusCode.INCOMPLETE)]
+        statuses: list[Status | Results] = []
+        found: list[Item] = []
+        for item in command.items:
+            refs = () if item.target is None else (item.target,)
+            try:
+                if isinstance(command, Get):
+                    found += self._get(item)
+                    code = StatusCode.OK
+                else:
+                    code = self._write(command, item)
+            except TreeError as error:
+                code = error.status
+            statuses.append(replace(self._status(command, code), target_refs=refs))
+        if found:
+            statuses.append(Results("", self.msg_ref, command.cmd_id, tuple(found)))
+        return statuses
+
+    def _get(self, item: Item) -> tuple[Item, ...]:
+        if self._atomic:
+            raise TreeError(StatusCode.COMMAND_FAILED, "Get inside Atomic")
+        items = self._tree.get(_target(item))
+        if self.largest is not None:
+            for one in items:
+                if item_length(one) > self.largest:
+                    raise TreeError(StatusCode.TOO_LARGE, "more than the server takes")
+        return items
+
+    def _write(self, command: _WithItems, item: Item) -> StatusCode:
+        tree, uri = self._tree, _target(item)
+        if isinstance(command, Add | Replace):
+            add = isinstance(command, Add)
+            if item.more_data or self.large.continues(item, add=add):
+                if self._atomic:
+                    raise TreeError(StatusCode.NOT_SUPPORTED, "a large object inside Atomic")
+                return self.large.take(item, command.meta, add=add)
+            write = tree.add if add else tree.replace
+            return write(uri, item.data, _meta(command, item))
+        if isinstance(command, Delete):
+            return tree.delete(uri)
+        if isinstance(command, Copy):
+            if item.source is None:
+                raise TreeError(StatusCode.INCOMPLETE, "Copy without a source")
+            return tree.copy(item.source, uri)
+        data = item.data
+        if isinstance(data, MgmtTree):
+            raise TreeError(StatusCode.UNSUPPORTED_FORMAT, "Exec with a serialised tree")
+        return tree.execute(uri, data, command.correlator)
+
+    # -- alerts ---------------------------------------------------------------------------------
+
+    def _alert(self, alert: Alert) -> Status:
+        if alert.code not in ALERTS:
+            known = alert.code in _NOT_FOR_DEVICES
+            code = StatusCode.NOT_ALLOWED if known else StatusCode.NOT_SUPPORTED
+            return self._status(alert, code)
+        reply = ask(alert.code, alert.items, self._profile.user)
+        self.waits += reply.seconds
+        items = tuple(Item(data=text) for text in reply.data)
+        return replace(self._status(alert, reply.status), items=items)
+
+    # -- Sequence and Atomic --------------------------------------------------------------------
+
+    def _sequence(self, sequence: Sequence) -> list[tuple[Status | Results, bool]]:
+        silent = sequence.no_resp
+        if self._profile.quirks.sequence_unsupported:
+            own = self._status(sequence, StatusCode.NOT_SUPPORTED)
+            refused = self._refused(sequence.commands, StatusCode.NOT_EXECUTED)
+            return [(own, silent), *refused]
+        answers: list[tuple[Status | Results, bool]] = [
+            (self._status(sequence, StatusCode.OK), silent)
+        ]
+        for at, command in enumerate(sequence.commands):
+            told = self._do(command)
+            answers += told
+            if isinstance(command, Alert) and _user_stopped(told):
+                answers += self._refused(sequence.commands[at + 1 :], StatusCode.NOT_EXECUTED)
+                break
+        return answers
+
+    def _run_atomic(self, atomic: Atomic) -> list[tuple[Status | Results, bool]]:
+        silent = atomic.no_resp
+        refusal = None
+        if self._profile.quirks.atomic_unsupported:
+            refusal = StatusCode.NOT_SUPPORTED
+        elif self._atomic:
+            refusal = StatusCode.COMMAND_FAILED
+        if refusal is not None:
+            members = self._refused(atomic.commands, StatusCode.NOT_EXECUTED)
+            return [(self._status(atomic, refusal), silent), *members]
+        self._atomic = True
+        try:
+            answers, failed = self._together(atomic)
+        finally:
+            self._atomic = False
+        code = StatusCode.ATOMIC_FAILED if failed else StatusCode.OK
+        return [(self._status(atomic, code), silent), *answers]
+
+    def _together(self, atomic: Atomic) -> tuple[list[tuple[Status | Results, bool]], bool]:
+        """The answers of an Atomic's members, and whether it failed."""
+        answers: list[tuple[Status | Results, bool]] = []
+        with self._tree.transaction() as transaction:
+            for at, command in enumerate(atomic.commands):
+                told = self._do(command)
+                answers += told
+                if not all(_good(answer) for answer, _ in told):
+                    rest = self._refused(atomic.commands[at + 1 :], StatusCode.NOT_EXECUTED)
+                    return [*_rolled_back(answers, transaction.roll_back()), *rest], True
+            try:
+                transaction.commit()
+            except TreeError:
+                return _rolled_back(answers, transaction.roll_back()), True
+        return answers, False
+
+    # -- internals ------------------------------------------------------------------------------
+
+    def _status(self, command: Command, code: int) -> Status:
+        return Status("", self.msg_ref, command.cmd_id, command.name, int(code))
+
+
+def flattened(commands: Iterable[Command]) -> Iterator[Command]:
+    """Each command that wants a Status, in order, and what is inside it behind it."""
+    for command in commands:
+        if isinstance(command, Status | Results):
+            continue
+        yield command
+        if isinstance(command, Sequence | Atomic):
+            yield from flattened(command.commands)
+
+
+def _is_silent(command: Command) -> bool:
+    """Its sender wants no Status."""
+    return not isinstance(command, Status | Results) and command.no_resp
+
+
+def _target(item: Item) -> str:
+    if not item.target:
+        raise TreeError(StatusCode.INCOMPLETE, "an item without a target")
+    return item.target
+
+
+def _meta(command: _WithItems, item: Item) -> Meta | None:
+    """The item's, completed by its command's."""
+    own, common = item.meta, command.meta
+    if own is None or common is None:
+        return own or common
+    return replace(own, format=own.format or common.format, type=own.type or common.type)
+
+
+def _good(answer: Status | Results) -> bool:
+    """A success in the terms of an Atomic."""
+    if isinstance(answer, Results):
+        return True
+    return 200 <= answer.code < 300 and answer.code not in (
+        StatusCode.CANCELLED,
+        StatusCode.NOT_EXECUTED,
+    )
+
+
+def _user_stopped(answers: list[tuple[Status | Results, bool]]) -> bool:
+    return any(
+        isinstance(one, Status) and one.code in (StatusCode.NOT_MODIFIED, StatusCode.CANCELLED)
+        for one, _ in answers
+    )
+
+
+def _rolled_back(
+    answers: list[tuple[Status | Results, bool]], stuck: frozenset[str]
+) -> list[tuple[Status | Results, bool]]:
+    """The statuses of an Atomic that failed; `stuck` names what could not be taken back."""
+    kept = {uri.removeprefix("./") for uri in stuck}
+    told: list[tuple[Status | Results, bool]] = []
+    for answer, silent in answers:
+        if isinstance(answer, Results):
+            continue
+        if _good(answer):
+            again = any(ref.removeprefix("./") in kept for ref in answer.target_refs)
+            code = StatusCode.ROLL_BACK_FAILED if again else StatusCode.ROLLED_BACK
+            answer = replace(answer, code=int(code))
+        told.append((answer, silent))
+    return told

@@ -68,7 +68,7 @@ def size_of(message: Message, encoding: Encoding) -> int:
 
 def carried(item: Item, encoding: Encoding) -> Item:
     """The item with its data as the representation carries it, so that it can be cut into chunks
-    and its size be told: octets in XML are base64 text (DM RepPro section 6.2, Size)."""
+    and its size be told: octets in XML are base64 text."""
     data = item.data
     if encoding is Encoding.WBXML or data is None or isinstance(data, MgmtTree):
         return item

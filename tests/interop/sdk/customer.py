@@ -55,7 +55,9 @@ class Refused(Exception):
         """As the SDK read them; None where its exception has no such fields."""
         self.provider = answer["provider"]
         """`error` of RFC 6749 section 5.2, likewise."""
-        self.body: dict[str, Any] = json.loads(answer["raw"])
+        self.body: dict[str, Any] = {}
+        with contextlib.suppress(ValueError):  # what is no JSON is shown by the text of this
+            self.body = json.loads(answer["raw"])
 
 
 class Choked(Exception):

@@ -62,6 +62,11 @@ async def _http(_request: Request, error: Exception) -> Response:
     return response
 
 
+async def _broken(_request: Request, _error: Exception) -> Response:
+    """A fault of ours; what it is goes to the log and not to the caller."""
+    return _error(500, "INTERNAL_ERROR", "The backend failed to answer")
+
+
 async def _failed(_request: Request, error: Exception) -> Response:
     assert isinstance(error, BackendError)
     return _error(500, "INTERNAL_ERROR", "The backend could not store the change")
@@ -78,6 +83,7 @@ def build_app(backend: Backend) -> FastAPI:
         (RequestValidationError, _invalid),
         (HTTPException, _http),
         (BackendError, _failed),
+        (Exception, _broken),
     ):
         app.add_exception_handler(kind, handler)
 

@@ -12,6 +12,7 @@ import httpx
 import pytest
 
 from agent.runtime.runtime import Runtime
+from tools.backend import rest_auth
 from tools.backend.backend import Backend, BackendConfig
 from tools.backend.campaign_reasons import RETRYABLE
 from tools.backend.inventory import PAGE
@@ -296,3 +297,20 @@ async def test_unknown_places(api: httpx.AsyncClient) -> None:
 
 def test_retryable_endings_are_not_success() -> None:
     assert all(ending.value != "success" for ending in RETRYABLE)
+
+
+async def test_a_fault_of_ours_is_answered_in_the_one_error_form(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    async with Runtime.real() as runtime:
+        backend = Backend(runtime, BackendConfig(rest=None))
+        await backend.start()
+        try:
+            monkeypatch.setattr(rest_auth.Sessions, "bearer", lambda *_: 1 / 0)
+            transport = httpx.ASGITransport(app=backend.app, raise_app_exceptions=False)
+            async with httpx.AsyncClient(transport=transport, base_url="http://b") as client:
+                answer = await client.get("/admin/devices/unknown")
+        finally:
+            await backend.stop()
+    assert answer.status_code == 500
+    assert answer.json()["errorCode"] == "INTERNAL_ERROR"

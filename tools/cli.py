@@ -358,6 +358,12 @@ def backend(
         str,
         typer.Option("--http", metavar="HOST:PORT", help="Where HTTP devices come; port 0: any."),
     ] = "127.0.0.1:8090",
+    omadm: Annotated[
+        str,
+        typer.Option(
+            "--omadm", metavar="HOST:PORT", help="Where OMA-DM devices come; port 0: any."
+        ),
+    ] = "127.0.0.1:8091",
     http_cert: Annotated[
         Path | None,
         typer.Option("--http-cert", metavar="FILE", help="PEM certificate of that listener."),
@@ -398,7 +404,7 @@ def backend(
 
     if timing not in TIMINGS:
         raise SpecError("timing", f"no timing {timing!r}; known: {', '.join(TIMINGS)}")
-    for field, text in (("coap", coap), ("rest", rest), ("http", http)):
+    for field, text in (("coap", coap), ("rest", rest), ("http", http), ("omadm", omadm)):
         try:
             parse_bind(text)
         except ValueError as error:
@@ -408,6 +414,7 @@ def backend(
             coap=coap,
             rest=rest,
             http=http,
+            omadm=omadm,
             db=database,
             ready_file=ready_file,
             timing=timing,

@@ -15,7 +15,7 @@ from agent.runtime.journal import Ring
 from agent.runtime.runtime import Runtime
 from tools.backend import campaign_states as states
 from tools.backend import store
-from tools.backend.campaign_kinds import FIRMWARE_V3, SOFTWARE_V2
+from tools.backend.campaign_kinds import FIRMWARE_V1, FIRMWARE_V3, SOFTWARE_V2
 from tools.backend.campaign_records import Campaign, CampaignRequest
 from tools.backend.campaigns import CampaignEngine
 from tools.backend.device_logs import DeviceLogs
@@ -31,6 +31,9 @@ from tools.backend.faces.base import (
 from tools.backend.faces.http import HttpFace
 from tools.backend.faces.http_app import DeviceApp
 from tools.backend.faces.lwm2m import Lwm2mFace
+from tools.backend.faces.omadm import OmadmFace
+from tools.backend.faces.omadm_accounts import AUTH_TYPES, DmCredential
+from tools.backend.faces.omadm_app import SESSION_PATH, OmadmApp
 from tools.backend.inventory import (
     Account,
     ConfigFile,
@@ -64,8 +67,11 @@ DAYS = 7
 DEFAULT_MAKE = "fotilla"
 DEFAULT_MODEL = "virtual"
 
-PROTOCOLS = ("LWM2M", "HTTP")
+PROTOCOLS = ("LWM2M", "HTTP", "OMADM")
 """What devices of this backend can speak."""
+
+# The campaigns that `create_campaign` makes; v3's where the protocol has them.
+KIND_OF = {"LWM2M": FIRMWARE_V3, "HTTP": SOFTWARE_V2, "OMADM": FIRMWARE_V1}
 
 # How a campaign device's status is believed to have ended; every other status is unfinished.
 VERDICTS = {states.SUCCESS: "updated", states.FAILED: "failed"}
@@ -80,6 +86,9 @@ class BackendConfig:
     http: tuple[str, int] | None = ("127.0.0.1", 0)
     """Where HTTP devices come; None serves them in-process only, as virtual time always does."""
     http_tls: TlsFiles | None = None
+    omadm: tuple[str, int] | None = ("127.0.0.1", 0)
+    """Where OMA-DM devices come; None as for `http`."""
+    omadm_tls: TlsFiles | None = None
     contact: float | None = None
     """Seconds between two check-ins of an HTTP device; None takes the timing profile's."""
     rest: tuple[str, int] | None = None
@@ -117,6 +126,8 @@ class Backend:
         self.app = build_app(self)
         self.device_app = DeviceApp(lambda: self.http)
         """The device wire as an ASGI application, whether or not a listener serves it."""
+        self.omadm_app = OmadmApp(lambda: self.omadm)
+        """Likewise for OMA-DM."""
 
     # -- life ---
 
@@ -149,7 +160,8 @@ class Backend:
         logs.start()
         operator.start()
         http = self.config.http or ("", 0)
-        for name, bind in (("lwm2m", self.config.coap), ("http", http)):
+        omadm = self.config.omadm or ("", 0)
+        for name, bind in (("lwm2m", self.config.coap), ("http", http), ("omadm", omadm)):
             face = device_faces.get(name)(
                 FaceContext(
                     runtime=self.runtime,
@@ -167,6 +179,7 @@ class Backend:
                     due=engine.due,
                     contact=self.config.contact or self.timing.contact,
                     slot=self.timing.slot,
+                    operator=operator,
                 )
             )
             engine.attach(face.protocol, face)
@@ -179,6 +192,9 @@ class Backend:
         if self.config.http is not None and not self.runtime.clock.virtual:
             tls = self.config.http_tls
             await self._listen("http", AsgiListener(self.device_app, http, "HTTP", tls))
+        if self.config.omadm is not None and not self.runtime.clock.virtual:
+            tls = self.config.omadm_tls
+            await self._listen("omadm", AsgiListener(self.omadm_app, omadm, "OMA-DM", tls))
         if self.config.rest is not None:
             await self._listen("rest", AsgiListener(self.app, self.config.rest))
 
@@ -272,6 +288,13 @@ class Backend:
         return face
 
     @property
+    def omadm(self) -> OmadmFace:
+        """The server of OMA-DM devices."""
+        face = self.faces["omadm"]
+        assert isinstance(face, OmadmFace)
+        return face
+
+    @property
     def logs(self) -> DeviceLogs:
         """Verbose logging and check-in history."""
         assert self._logs is not None, "the backend is not started"
@@ -311,6 +334,20 @@ class Backend:
         if address is None:
             return f"{scheme}://backend.invalid"
         return f"{scheme}://{authority(address)}"
+
+    @property
+    def omadm_address(self) -> tuple[str, int] | None:
+        """Where OMA-DM is served; None without a listener, as in virtual time."""
+        listener = self._listeners.get("omadm")
+        return None if listener is None else listener.local
+
+    @property
+    def omadm_url(self) -> str:
+        """The address of OMA-DM sessions, of the listener or of the in-process application."""
+        address = self.omadm_address
+        scheme = "http" if self.config.omadm_tls is None else "https"
+        host = "dm.invalid" if address is None else authority(address)
+        return f"{scheme}://{host}{SESSION_PATH}"
 
     # -- administration ---
 
@@ -411,6 +448,21 @@ class Backend:
         )
         return tokens
 
+    async def mint_dm_accounts(
+        self, names: Iterable[str], auth: str = "md5"
+    ) -> dict[str, DmCredential]:
+        """A fresh DM account for each of these devices, which speak OMA-DM from now on: what a
+        bootstrap would bring them. `auth` is how both sides show who they are: none, basic, md5 or
+        hmac. This is the one time that the secrets can be read. Raises RequestRefused."""
+        wanted = list(dict.fromkeys(names))
+        if auth not in AUTH_TYPES:
+            raise RequestRefused(f"auth is one of {', '.join(AUTH_TYPES)}, not {auth[:64]!r}")
+        for name in wanted:
+            if name not in self.inventory.devices:
+                raise RequestRefused(f"Device {name[:64]!r} does not exist.")
+        await self.load_devices({**self._record_of(name), "protocol": "OMADM"} for name in wanted)
+        return await self.omadm.mint(wanted, auth)
+
     def _record_of(self, name: str) -> dict[str, Any]:
         """A device as `load_devices` takes it."""
         device = self.inventory.devices[name]
@@ -425,7 +477,7 @@ class Backend:
 
     async def load_devices(self, records: Iterable[Mapping[str, Any]]) -> list[Device]:
         """Load the inventory, durably: mappings with `name`, `deviceId` or both, and optionally
-        `make`, `model`, `firmware`, `delivery`, `account`, `protocol` (LWM2M, or HTTP), `token`
+        `make`, `model`, `firmware`, `delivery`, `account`, `protocol` (one of PROTOCOLS), `token`
         (the bearer token of an HTTP device, kept as a hash). Raises RequestRefused."""
         now = self.time.now()
         devices = []
@@ -505,7 +557,7 @@ class Backend:
             start_date=date_text(now),
             end_date=date_text(now + DAYS * DAY),
             devices=tuple(ids.values()),
-            kind=SOFTWARE_V2 if package.protocol == "HTTP" else FIRMWARE_V3,
+            kind=KIND_OF[package.protocol],
             protocol=package.protocol,
             concurrency=concurrency,
             deliveries=deliveries,

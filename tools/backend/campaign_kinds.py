@@ -12,11 +12,20 @@ from dataclasses import dataclass
 from typing import Protocol
 
 from tools.backend import campaign_states as states
-from tools.backend.campaign_reasons import REASONS, V2_NOT_INSTALLED, V2_SILENT
+from tools.backend.campaign_reasons import REASONS, V1_FAILED, V2_NOT_INSTALLED, V2_SILENT
 from tools.backend.faces.base import Ending, Position
 from tools.backend.timing import rfc822
 
-__all__ = ["FILE_V2", "FIRMWARE_V3", "KINDS", "SOFTWARE_V2", "CampaignKind", "Lock", "Wording"]
+__all__ = [
+    "FILE_V2",
+    "FIRMWARE_V1",
+    "FIRMWARE_V3",
+    "KINDS",
+    "SOFTWARE_V2",
+    "CampaignKind",
+    "Lock",
+    "Wording",
+]
 
 
 class Lock(enum.StrEnum):
@@ -117,6 +126,24 @@ class WordingV2:
         return V2_SILENT
 
 
+class WordingV1(WordingV2):
+    """API v1. Few of its texts are public; the rest is ours."""
+
+    not_found = "Device not found."
+    wrong_make = WordingV3.wrong_make
+    wrong_version = WordingV3.wrong_version
+    not_eligible = "Device is not eligible for service."
+
+    def planned(self, start: float) -> str:
+        return "The device is notified."
+
+    def begun(self, now: float, end: float) -> str:
+        return "The device has been notified."
+
+    def expired(self, position: Position, attempts: int, ending: Ending | None) -> str:
+        return V1_FAILED
+
+
 @dataclass(frozen=True, slots=True)
 class CampaignKind:
     """One kind of campaign."""
@@ -163,6 +190,21 @@ def _v2(name: str, lock: Lock, *, checks_version: bool) -> CampaignKind:
     )
 
 
+FIRMWARE_V1 = CampaignKind(
+    name="v1 firmware",
+    version=1,
+    lock=Lock.FIRMWARE,
+    protocols=frozenset({"OMADM"}),
+    campaign_table=states.CAMPAIGN_TABLE_V1,
+    device_table=states.DEVICE_TABLE_V1,
+    accepted=states.ACCEPTED,
+    preparation=("accepted",),
+    queued_today=True,
+    device_driven=False,
+    wording=WordingV1(),
+    reasons={ending: reasons.v1 for ending, reasons in REASONS.items()},
+    checks_version=False,
+)
 FIRMWARE_V3 = CampaignKind(
     name="v3 firmware",
     version=3,
@@ -182,4 +224,4 @@ SOFTWARE_V2 = _v2("v2 software", Lock.FIRMWARE, checks_version=True)
 # A configuration file has no prerequisite version [documented].
 FILE_V2 = _v2("v2 file", Lock.FILE, checks_version=False)
 
-KINDS = {kind.name: kind for kind in (FIRMWARE_V3, SOFTWARE_V2, FILE_V2)}
+KINDS = {kind.name: kind for kind in (FIRMWARE_V1, FIRMWARE_V3, SOFTWARE_V2, FILE_V2)}

@@ -12,14 +12,16 @@ in one of them (`checked`, `reachable`, `unreachable`, `fault`) is looked up bef
          |                 `--> Cancelled <--'             `--> Aborted
          `-> RequestFailed
 
-v2 has no PreScheduled, and one that starts today skips RequestQueued.
+v2 has no PreScheduled, and one that starts today skips RequestQueued. v1 has no PreScheduled
+either; its clients read `InProgress` for Scheduled and `Finished` for Ended.
 
 *Device in a campaign*: the status that a report shows. In v3 a device is looked for
 (`NoDeviceDataFromNetwork`), found (`ReceivedDeviceDataFromNetwork`), waits for its turn
 (`UpgradePending`), has its turn (`UpgradeScheduled`), and ends. A failed attempt with an ending
 that may pass goes back to `UpgradePending`. In v2 a device is `Accepted`, is `UpgradePending` from
-its first order on, and ends. An aborted device that was already installing keeps
-`CampaignAborted` until its real result replaces it.
+its first order on, and ends. In v1 the same, but the server begins: the operator's network keeps a
+notification for a device that is off, so nobody asks whether it is there. An aborted device that
+was already installing keeps `CampaignAborted` until its real result replaces it.
 
 *Position*: the attempt of a device that has its turn. From `EXECUTE` on there is no way back to
 `WAITING`: a device that may have been told to install is never started again by this campaign.
@@ -39,9 +41,11 @@ from tools.backend.faces.base import Position
 __all__ = [
     "CAMPAIGN_FINAL",
     "CAMPAIGN_TABLE",
+    "CAMPAIGN_TABLE_V1",
     "CAMPAIGN_TABLE_V2",
     "DEVICE_FINAL",
     "DEVICE_TABLE",
+    "DEVICE_TABLE_V1",
     "DEVICE_TABLE_V2",
     "POSITION_TABLE",
     "IllegalTransition",
@@ -50,6 +54,7 @@ __all__ = [
 
 
 S = TypeVar("S")
+E = TypeVar("E")
 
 
 class IllegalTransition(BackendError):
@@ -156,6 +161,34 @@ DEVICE_TABLE_V2: dict[str, dict[str, str]] = {
     CANCELLED: {},
 }
 
+# -- the same in v1. Its clients cannot abort an upgrade that has begun (400); who runs us can ---
+CAMPAIGN_TABLE_V1: dict[str, dict[str, str]] = {
+    REQUEST_PENDING: {"accepted": QUEUED, "rejected": REQUEST_FAILED, "cancel": CANCELLED},
+    QUEUED: {"start": SCHEDULED, "cancel": CANCELLED},
+    SCHEDULED: {"end": ENDED, "cancel": ABORTED},
+    REQUEST_FAILED: {},
+    ENDED: {},
+    CANCELLED: {},
+    ABORTED: {},
+}
+
+DEVICE_TABLE_V1: dict[str, dict[str, str]] = {
+    ACCEPTED: {"plan": PENDING, "cancel": CANCELLED, "abort": ABORTED, "end": FAILED},
+    PENDING: {
+        "start": PENDING,
+        "succeed": SUCCESS,
+        "fail": FAILED,
+        "retry": PENDING,
+        "abort": ABORTED,
+        "end": FAILED,
+    },
+    ABORTED: {"succeed": SUCCESS, "fail": FAILED},
+    SUCCESS: {},
+    FAILED: {},
+    REJECTED: {},
+    CANCELLED: {},
+}
+
 # -- position of the attempt ---
 POSITION_TABLE: dict[Position, dict[str, Position]] = {
     Position.WAITING: {"offer": Position.OFFERED, "finish": Position.DONE},
@@ -181,7 +214,7 @@ POSITION_TABLE: dict[Position, dict[str, Position]] = {
 }
 
 
-def next_state(table: Mapping[S, Mapping[str, S]], state: S, event: str) -> S:
+def next_state(table: Mapping[S, Mapping[E, S]], state: S, event: E) -> S:
     """The cell of `table`, or IllegalTransition."""
     try:
         return table[state][event]

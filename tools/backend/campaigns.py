@@ -134,7 +134,7 @@ class CampaignEngine:
         campaign = self.book.draft(request, self._faces, self.now())
         face = self._faces[campaign.protocol]
         for member in campaign.ready:
-            if face.reachable(member.device):
+            if "reachable" in member.cells and face.reachable(member.device):
                 self.move(member, "reachable")
                 member.reason = campaign.kind.wording.reachable
         self._give_timer(campaign)

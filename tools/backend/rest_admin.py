@@ -33,7 +33,7 @@ def router(backend: Backend, sessions: Sessions) -> APIRouter:
         versionFrom: str = "",
         make: Annotated[str, Query(max_length=64)] = DEFAULT_MAKE,
         model: Annotated[str, Query(max_length=64)] = DEFAULT_MODEL,
-        protocol: Literal["LWM2M", "HTTP"] = "LWM2M",
+        protocol: Literal["LWM2M", "HTTP", "OMADM"] = "LWM2M",
         releaseNote: Annotated[str, Query(max_length=512)] = "",
     ) -> dict[str, Any]:
         account = sessions.bearer(request)

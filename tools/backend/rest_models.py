@@ -151,7 +151,7 @@ class InventoryDevice(_Shape):
     model: Text | None = None
     firmware: StrictStr | None = None
     delivery: Literal["push", "pull"] | None = None
-    protocol: Literal["LWM2M", "HTTP"] | None = None
+    protocol: Literal["LWM2M", "HTTP", "OMADM"] | None = None
     token: Annotated[StrictStr | None, Field(repr=False)] = None
 
 

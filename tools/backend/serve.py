@@ -54,6 +54,7 @@ class ServeOptions:
     """Seconds between two check-ins of an HTTP device; None takes the timing's."""
     seed: int = 0
     """Of message ids and tokens, together with the number of the start."""
+    omadm: str = "127.0.0.1:8091"
 
 
 def parse_bind(text: str) -> tuple[str, int]:
@@ -92,6 +93,8 @@ def write_ready_file(path: Path, backend: Backend) -> None:
     listeners = {"coap": f"coap://{authority(backend.coap_address)}"}
     if backend.http_address is not None:
         listeners["http"] = backend.http_url
+    if backend.omadm_address is not None:
+        listeners["omadm"] = backend.omadm_url
     if backend.rest_address is not None:
         listeners["rest"] = f"http://{authority(backend.rest_address)}"
     account = backend.account
@@ -117,6 +120,7 @@ def serve(options: ServeOptions) -> int:
             coap=parse_bind(options.coap),
             rest=parse_bind(options.rest),
             http=parse_bind(options.http),
+            omadm=parse_bind(options.omadm),
             http_tls=tls_files(options.http_cert, options.http_key, options.http_client_ca),
             contact=options.check_in,
             timing=options.timing,
@@ -143,7 +147,7 @@ async def _serve(config: BackendConfig, ready_file: Path | None, seed: int) -> i
                 rest = authority(backend.rest_address) if backend.rest_address else "none"
                 print(
                     f"fotilla backend: CoAP on {coap}, HTTP devices on {backend.http_url}, "
-                    f"REST on {rest}",
+                    f"OMA-DM on {backend.omadm_url}, REST on {rest}",
                     file=sys.stderr,
                 )
                 if ready_file is not None:

@@ -20,8 +20,8 @@ from pathlib import Path
 from tools.backend.serve import ServeOptions, serve
 coap, http, rest, db, ready = sys.argv[1:]
 options = ServeOptions(
-    coap=coap, rest=rest, http=http, db=db, ready_file=Path(ready), timing="immediate",
-    pilot_waived=True,
+    coap=coap, rest=rest, http=http, omadm="127.0.0.1:0", db=db, ready_file=Path(ready),
+    timing="immediate", pilot_waived=True,
 )
 sys.exit(serve(options))
 """

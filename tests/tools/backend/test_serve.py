@@ -30,7 +30,7 @@ async def test_it_serves_until_interrupted_and_keeps_its_secret(tmp_path: Path) 
     assert backend.interrupt() == 0
 
 
-@pytest.mark.parametrize("listener", ["coap", "http", "rest"])
+@pytest.mark.parametrize("listener", ["coap", "http", "omadm", "rest"])
 def test_a_port_in_use_is_a_clear_error(
     tmp_path: Path, capsys: pytest.CaptureFixture[str], listener: str
 ) -> None:
@@ -44,6 +44,7 @@ def test_a_port_in_use_is_a_clear_error(
         options = ServeOptions(
             coap=where if listener == "coap" else free,
             http=where if listener == "http" else free,
+            omadm=where if listener == "omadm" else free,
             rest=where if listener == "rest" else free,
             db=str(tmp_path / "b.db"),
         )
@@ -60,6 +61,7 @@ def test_a_port_in_use_is_a_clear_error(
         ({"rest": "::1:80"}, "::1:80"),
         ({"rest": "127.0.0.1:70000"}, "70000"),
         ({"http": "somewhere"}, "somewhere"),
+        ({"omadm": "nobody"}, "nobody"),
         ({"http_cert": Path("/nowhere.pem")}, "certificate and its key"),
         ({"http_cert": Path("/nowhere.pem"), "http_key": Path("/nowhere.pem")}, "/nowhere.pem"),
         ({"timing": "soon"}, "soon"),
@@ -70,7 +72,7 @@ def test_a_port_in_use_is_a_clear_error(
 def test_bad_options_are_named(
     capsys: pytest.CaptureFixture[str], changes: dict[str, object], text: str
 ) -> None:
-    free = dict.fromkeys(("coap", "http", "rest"), "127.0.0.1:0")
+    free = dict.fromkeys(("coap", "http", "omadm", "rest"), "127.0.0.1:0")
     options = ServeOptions(**{**free, **changes})  # type: ignore[arg-type]
     assert serve(options) == 2
     error = capsys.readouterr().err
@@ -81,7 +83,8 @@ def test_bad_options_are_named(
 def test_a_file_that_is_no_database(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     path = tmp_path / "b.db"
     path.write_bytes(os.urandom(4096))
-    assert serve(ServeOptions("127.0.0.1:0", "127.0.0.1:0", "127.0.0.1:0", str(path))) == 2
+    free = "127.0.0.1:0"
+    assert serve(ServeOptions(free, free, free, str(path), omadm=free)) == 2
     assert str(path) in capsys.readouterr().err
 
 

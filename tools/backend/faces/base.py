@@ -22,6 +22,7 @@ from tools.backend.writer import Writer
 if TYPE_CHECKING:
     from tools.backend.device_logs import DeviceLogs
     from tools.backend.inventory import Inventory
+    from tools.backend.operator_network import OperatorNetwork
 
 Delivery = Literal["push", "pull"]
 
@@ -204,6 +205,7 @@ class FaceContext:
     """Seconds between two contacts, for devices that come by themselves."""
     slot: float
     """Seconds that an action may run on for when its window has closed."""
+    operator: OperatorNetwork
 
 
 class DeviceFace(Protocol):

@@ -54,7 +54,7 @@ PACKAGES = f"/device/{VERSION}/packages/"
 _encode = json.JSONEncoder(separators=(",", ":")).encode
 
 
-class _Gone(Exception):
+class Gone(Exception):
     """The client has hung up: there is nobody to answer."""
 
 
@@ -79,8 +79,8 @@ class DeviceApp:
             fields = [*refusal.headers, (b"content-length", b"%d" % len(refusal.body))]
             if refusal.body:
                 fields.append(JSON)
-            await _answer(send, refusal.status, refusal.body, fields, scope["method"])
-        except _Gone:
+            await answer_with(send, refusal.status, refusal.body, fields, scope["method"])
+        except Gone:
             pass
         finally:
             self._waiting -= counts
@@ -106,37 +106,37 @@ class DeviceApp:
                 raise _unknown()
 
     async def _check_in(self, scope: Scope, receive: Receive, send: Send) -> None:
-        _only(scope, "POST")
+        only(scope, "POST")
         headers = dict(scope["headers"])
         face = self._face()
         device = face.identify(_token(headers), _client_name(scope))
-        body = await _body(headers, receive, MAX_CHECK_IN)
+        body = await read_body(headers, receive, MAX_CHECK_IN)
         asked = parse(CheckIn, body)
-        answer = await face.check_in(device, asked, _origin(scope, headers) + PACKAGES)
+        answer = await face.check_in(device, asked, origin_of(scope, headers) + PACKAGES)
         content = _encode(answer).encode()
         fields = [JSON, (b"content-length", b"%d" % len(content))]
-        await _answer(send, 200, content, fields)
+        await answer_with(send, 200, content, fields)
 
     async def _status(self, campaign: str, scope: Scope, receive: Receive, send: Send) -> None:
-        _only(scope, "POST")
+        only(scope, "POST")
         headers = dict(scope["headers"])
         face = self._face()
         device = face.identify(_token(headers), _client_name(scope))
-        report = parse(Report, await _body(headers, receive, MAX_STATUS))
+        report = parse(Report, await read_body(headers, receive, MAX_STATUS))
         await face.report(device, campaign, report)
-        await _answer(send, 204, b"", [])
+        await answer_with(send, 204, b"", [])
 
     async def _log(self, scope: Scope, receive: Receive, send: Send) -> None:
-        _only(scope, "POST")
+        only(scope, "POST")
         headers = dict(scope["headers"])
         face = self._face()
         device = face.identify(_token(headers), _client_name(scope))
-        entry = parse(DeviceLog, await _body(headers, receive, MAX_LOG))
+        entry = parse(DeviceLog, await read_body(headers, receive, MAX_LOG))
         await face.log(device, entry)
-        await _answer(send, 204, b"", [])
+        await answer_with(send, 204, b"", [])
 
     async def _package(self, digest: str, scope: Scope, send: Send) -> None:
-        _only(scope, "GET", "HEAD")
+        only(scope, "GET", "HEAD")
         headers = dict(scope["headers"])
         face = self._face()
         device = face.identify(_token(headers), _client_name(scope))
@@ -148,7 +148,7 @@ def _unknown() -> Refused:
     return Refused(404, "RESOURCE_NOT_FOUND", "no such resource")
 
 
-def _only(scope: Scope, *methods: str) -> None:
+def only(scope: Scope, *methods: str) -> None:
     if scope["method"] not in methods:
         allow = (b"allow", ", ".join(methods).encode())
         raise Refused(405, "METHOD_NOT_ALLOWED", "method not allowed", allow)
@@ -170,14 +170,14 @@ def _client_name(scope: Scope) -> str | None:
     return state.get(CLIENT_NAME) if state else None
 
 
-def _origin(scope: Scope, headers: Mapping[bytes, bytes]) -> str:
+def origin_of(scope: Scope, headers: Mapping[bytes, bytes]) -> str:
     """Where the device found us, which is where it finds the package; a relative reference when it
     did not say."""
     host = headers.get(b"host")
     return f"{scope.get('scheme', 'http')}://{host.decode('latin-1')}" if host else ""
 
 
-async def _body(headers: Mapping[bytes, bytes], receive: Receive, limit: int) -> bytes:
+async def read_body(headers: Mapping[bytes, bytes], receive: Receive, limit: int) -> bytes:
     """The whole body. Raises Refused when it is too long (before it is read, if it says so) or
     too slow."""
     length = headers.get(b"content-length", b"0")
@@ -203,7 +203,7 @@ async def _body(headers: Mapping[bytes, bytes], receive: Receive, limit: int) ->
         close = (b"connection", b"close")
         raise Refused(408, "TIMEOUT", "the body came too slowly", close) from None
     if event["type"] != "http.request":
-        raise _Gone
+        raise Gone
     if size > limit:
         raise _too_long(limit)
     return b"".join(parts)
@@ -218,7 +218,7 @@ def _too_long(limit: int) -> Refused:
     )
 
 
-async def _answer(
+async def answer_with(
     send: Send, status: int, body: bytes, fields: list[tuple[bytes, bytes]], method: str = ""
 ) -> None:
     await send({"type": "http.response.start", "status": status, "headers": fields})

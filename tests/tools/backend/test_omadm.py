@@ -1,0 +1,119 @@
+"""The OMA-DM server in process and in virtual time: campaigns by FUMO, notifications, downloads."""
+
+from __future__ import annotations
+
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
+from dataclasses import replace
+from typing import Any
+
+from protocols.omadm.model import Alert, Status
+from tests.tools.backend.omadm_device import UPDATE, DmDevice, devices, in_process
+from tests.tools.backend.virtual import CONFIG, IMAGE, virtual, world
+from tools.backend import campaign_states as states
+from tools.backend.backend import Backend
+from tools.backend.campaign_records import Campaign, Member
+from tools.backend.faces.base import Delivery, Ending, Position
+from tools.backend.inventory import Firmware
+
+
+@asynccontextmanager
+async def fleet(
+    count: int = 1, auth: str = "md5", **changes: Any
+) -> AsyncIterator[tuple[Backend, list[DmDevice], Firmware]]:
+    config = replace(CONFIG, **changes)
+    async with world(config) as backend, in_process(backend) as client:
+        made = await devices(backend, client, count, auth)
+        firmware = await backend.add_package(IMAGE, name="app", version="2.0.0", protocol="OMADM")
+        yield backend, made, firmware
+
+
+async def campaign_of(
+    backend: Backend, made: list[DmDevice], firmware: Firmware, delivery: Delivery = "pull"
+) -> Campaign:
+    campaign = await backend.create_campaign(
+        [one.name for one in made], firmware, delivery_of=lambda _name: delivery
+    )
+    await backend.runtime.clock.sleep(0.1)
+    return campaign
+
+
+def member_of(campaign: Campaign, device: DmDevice) -> Member:
+    return campaign.members[device.name]
+
+
+@virtual
+async def test_a_device_without_an_order_has_a_short_session() -> None:
+    async with fleet() as (backend, [device], _firmware):
+        said = await device.session()
+        assert len(said) == 2  # its version is not known yet
+        assert backend.inventory.devices[device.name].firmware == "1.0.0"
+        [only] = await device.session()
+        codes = [one.code for one in only.commands if isinstance(one, Status)]
+        assert codes == [212, 200, 200]
+        assert only.final
+
+
+@virtual
+async def test_delivery_by_url() -> None:
+    async with fleet() as (backend, [device], firmware):
+        push = device.listen(backend)
+        campaign = await campaign_of(backend, [device], firmware)
+        member = member_of(campaign, device)
+        assert (member.status, member.position) == (states.PENDING, Position.OFFERED)
+        await backend.operator.attach("350000000000100", "c1", push)
+        await backend.runtime.clock.sleep(1)
+        [notification] = device.pushed
+        await device.session(session=notification.session_text)
+        [(uri, correlator)] = device.executed
+        assert uri == f"{device.root}/DownloadAndUpdate"
+        assert correlator == campaign.id
+        assert member.position == Position.INSTALLING
+        described = await device.client.get(device.url)
+        assert described.headers["content-type"] == "application/vnd.oma.dd+xml"
+        url = described.text.partition("<objectURI>")[2].partition("</objectURI>")[0]
+        got = await device.client.get(url, headers={"Range": "bytes=100-"})
+        assert (got.status_code, got.content) == (206, IMAGE[100:])
+        device.install()
+        await device.session(device.result(200))
+        assert (member.status, member.reason) == (states.SUCCESS, "Upgrade completed successfully")
+        assert member.said == "result 200, version 2.0.0"
+        assert backend.finished.is_set()
+        belief = backend.belief(device.name)
+        assert (belief.verdict, belief.version) == ("updated", "2.0.0")
+        [only] = await device.session()
+        assert len(device.pushed) == 1
+        assert only.final
+
+
+@virtual
+async def test_delivery_as_a_large_object() -> None:
+    async with fleet() as (backend, [device], firmware):
+        device.max_msg = 1024
+        campaign = await campaign_of(backend, [device], firmware, "push")
+        member = member_of(campaign, device)
+        await device.session()
+        assert bytes(device.package) == IMAGE
+        assert device.executed == [(f"{device.root}/Update", campaign.id)]
+        device.install()
+        await device.session(device.result(200, UPDATE))
+        assert (member.status, member.attempts) == (states.SUCCESS, 1)
+
+
+@virtual
+async def test_success_with_another_version_is_none() -> None:
+    async with fleet() as (backend, [device], firmware):
+        campaign = await campaign_of(backend, [device], firmware)
+        await device.session()
+        await device.session(device.result(200))
+        member = member_of(campaign, device)
+        assert (member.status, member.ending) == (states.FAILED, Ending.WRONG_VERSION)
+
+
+@virtual
+async def test_an_abort_of_the_device() -> None:
+    async with fleet() as (backend, [device], firmware):
+        await campaign_of(backend, [device], firmware)
+        answer = await device.post(device.package_1(Alert("", 1223)))
+        assert answer.final
+        assert all(isinstance(one, Status) for one in answer.commands)

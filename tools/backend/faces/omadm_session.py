@@ -1,0 +1,530 @@
+"""The server's half of a device-management session: messages in, messages out.
+
+Sans-IO. `received` takes a message that was decoded and tells what happened; whoever drives it
+acts on that, makes it durable, and only then asks for `reply`. So a nonce is stored before the
+message that brings it leaves, and EXECUTE before the Exec. The machine is
+`omadm_tables.SESSION_TABLE`; what is wanted of the device is an `UpdateJob`.
+"""
+
+from __future__ import annotations
+
+import enum
+from collections.abc import Callable
+from dataclasses import dataclass, replace
+
+from protocols.omadm.encoding import Encoding, size_of
+from protocols.omadm.model import (
+    Alert,
+    Command,
+    Cred,
+    Exec,
+    Get,
+    Header,
+    Item,
+    Message,
+    Meta,
+    MgmtTree,
+    Replace,
+    Results,
+    Status,
+)
+from protocols.omadm.peer_auth import Account, ClientAuth, ServerAuth, Verdict
+from protocols.omadm.status import StatusCode
+from tools.backend.campaign_states import next_state
+from tools.backend.faces.omadm_accounts import DmAccount
+from tools.backend.faces.omadm_job import Request, UpdateJob
+from tools.backend.faces.omadm_large import QUANTUM, Incoming, Outgoing
+from tools.backend.faces.omadm_tables import SESSION_TABLE, Phase, Step
+
+MAX_MESSAGE = 64 << 10
+"""Octets of a message that we take, and the most that we send; servers in the field announce 5 to
+64 KiB."""
+
+MAX_OBJECT = 1 << 20
+"""Octets of a large object that we take: a whole serialised tree fits."""
+
+DEFAULT_ROOM = 16 << 10
+"""Octets that we send to a device that names no MaxMsgSize; ours, the protocol has no default."""
+
+MIN_ROOM = 512
+"""Octets below which no command fits beside the header and its status: such a session is ended."""
+
+MAX_MESSAGES = 20_000
+"""Messages of one session; a package of 64 MiB in chunks of 4 KiB takes 16,384."""
+
+MAX_TYPE = 128
+"""Characters of an alert's type."""
+
+MARGIN = 24
+"""Octets that the length fields and end tags of a chunk may add to its frame."""
+
+PACKAGE_1 = frozenset({1200, 1201})
+"""Alerts that begin a session."""
+
+TAKEN_ALERTS = PACKAGE_1 | {1222, 1224}
+"""Alerts that a device may send and that ask for nothing but a status."""
+
+REQUESTS = (".devicerequest", ".userrequest")
+"""Types of alerts that ask for an update: 200 when it happens in this session, else 202 [FUMO]."""
+
+VERSIONS = ("1.2", "DM/1.2")
+
+
+class Happened(enum.Enum):
+    """What a message of the device brought, apart from answers to the job."""
+
+    BEGUN = "begun"
+    """The device has shown who it is."""
+    RESULT = "result"
+    """A generic alert: `type`, `text`, `correlator`."""
+
+
+@dataclass(frozen=True, slots=True)
+class Happening:
+    what: Happened
+    type: str = ""
+    text: str = ""
+    correlator: str = ""
+
+
+Record = Callable[[str, str, str], None]
+"""(old, new, cause): one line of the journal."""
+
+
+class DmSession:
+    """One session with one device that has an account."""
+
+    def __init__(
+        self,
+        account: DmAccount,
+        first: Header,
+        job: UpdateJob,
+        encoding: Encoding,
+        random: Callable[[int], bytes],
+        record: Record,
+    ) -> None:
+        self.account = account
+        self.id = first.session_id
+        self.job = job
+        self.phase = Phase.NEW
+        self._record = record
+        self._device = first.source
+        self._server = first.target
+        self._received = 0
+        self._sent = 0
+        self._room = DEFAULT_ROOM
+        self._max_object: int | None = None
+        mirror = Account(
+            account.server_id,
+            user=account.server_id,
+            password=account.server_password,
+            server_user=account.username,
+            server_password=account.password,
+            auth=account.scheme,
+            server_auth=account.scheme,
+        )
+        # The same rules on both sides: to the device we are the one who logs in, and it is the
+        # one whose credentials we judge.
+        self.ours = ClientAuth(mirror, account.server_nonce)
+        self._theirs = ServerAuth(mirror, account.client_nonce, random)
+        self._header_status: Status | None = None
+        self._statuses: list[Status] = []
+        self._alerts: list[tuple[int, Item | None]] = []
+        self._step: Step | None = None
+        self._opened = False
+        self._final = False
+        self._no_response = False
+        self._cred: Cred | None = None
+        self._incoming: Incoming | None = None
+        self._outgoing: Outgoing | None = None
+        self._queue: list[Request] = []
+        self._open: dict[tuple[int, str], Request] = {}
+        self.encoding = encoding
+        """Of the first message, and so of every answer: a large object is cut in one of them."""
+        self._requesting: set[str] = set()
+        self.dirty = False
+        """Whether the account has changed and must be stored before the reply leaves."""
+
+    # -- receiving ---
+
+    def received(self, message: Message, mac: str | None, body: bytes) -> list[Happening]:
+        """Take a message of the device; `reply` is the answer to it. `mac` is its header
+        x-syncml-hmac, `body` the octets that the message was decoded from."""
+        header = message.header
+        self._requesting.clear()
+        self._statuses.clear()
+        self._alerts.clear()
+        self._step = None
+        self._no_response = header.no_resp
+        self._received = header.msg_id
+        self._final = message.final
+        if header.max_msg_size is not None:
+            self._room = min(header.max_msg_size, MAX_MESSAGE)
+        if header.max_obj_size is not None:
+            self._max_object = header.max_obj_size
+        refusal = self._refusal(header)
+        if refusal is not None:
+            self._refuse(message, refusal)
+            return []
+        welcome = self._theirs.judge(header.cred, mac, body)
+        self._header_status = self._status_of_header(welcome.code)
+        if welcome.chal is not None and not welcome.hopeless:
+            self._header_status = replace(self._header_status, chal=welcome.chal)
+        if not welcome.trusted:
+            # An authentication failure is told of every command, and nothing else is done.
+            self._refuse_commands(message, welcome.code)
+            self._step = Step.REFUSE if welcome.hopeless else Step.CHALLENGE
+            return []
+        if self._theirs.to_store is not None:
+            self._keep(client_nonce=self._theirs.to_store)
+        happened = [] if self._opened else [Happening(Happened.BEGUN)]
+        if not self._opened:
+            if not any(
+                isinstance(one, Alert) and one.code in PACKAGE_1 for one in message.commands
+            ):
+                # Of a session that we know nothing of, perhaps since before a restart.
+                self._give_up(message, StatusCode.PROCESSING_ERROR)
+                return []
+            self._opened = True
+        for command in message.commands:
+            # First of all: the statuses of commands that were refused with our header say nothing.
+            if isinstance(command, Status) and command.cmd_ref == "0" and not self._decided:
+                self._judged(command)
+        for command in message.commands:
+            if self._decided:
+                break
+            self._take(command, happened)
+        if message.final and not self._decided:
+            self.job.round_over()
+        return happened
+
+    @property
+    def _decided(self) -> bool:
+        """Whether it is clear already that nothing but statuses is answered."""
+        return self._step is not None
+
+    def _refusal(self, header: Header) -> StatusCode | None:
+        if header.ver_dtd != VERSIONS[0]:
+            return StatusCode.DTD_VERSION
+        if header.ver_proto != VERSIONS[1]:
+            return StatusCode.PROTOCOL_VERSION
+        if self._room < MIN_ROOM:
+            return StatusCode.TOO_LARGE
+        return None
+
+    def _refuse(self, message: Message, code: StatusCode) -> None:
+        """End the session with an error of the header."""
+        self._header_status = self._status_of_header(code)
+        if code is StatusCode.PROTOCOL_VERSION:
+            supported = (Item(data=VERSIONS[1]),)
+            self._header_status = replace(self._header_status, items=supported)
+        self._refuse_commands(message, code)
+        self._step = Step.REFUSE
+
+    def _refuse_commands(self, message: Message, code: int) -> None:
+        for command in message.commands:
+            if not isinstance(command, Status | Results):
+                self._owe(command, code)
+
+    def _give_up(self, message: Message, code: StatusCode) -> None:
+        self._header_status = self._status_of_header(StatusCode.OK)
+        self._refuse_commands(message, code)
+        self._abort()
+
+    def _abort(self) -> None:
+        self._alerts = [(1223, None)]
+        self._step = Step.GIVE_UP
+
+    def _take(self, command: Command, happened: list[Happening]) -> None:
+        if isinstance(command, Status):
+            self._take_status(command)
+            return
+        if self._incoming is not None and not (
+            isinstance(command, Results | Replace) or self._is_next(command)
+        ):
+            self._broken_off()
+        if isinstance(command, Alert):
+            self._take_alert(command, happened)
+        elif isinstance(command, Results):
+            self._take_results(command)
+        elif isinstance(command, Replace):
+            self._take_replace(command)
+        else:
+            # A device may only send Alert, Replace, Results and Status (section 6).
+            self._owe(command, StatusCode.NOT_ALLOWED)
+
+    @staticmethod
+    def _is_next(command: Command) -> bool:
+        return isinstance(command, Alert) and command.code == 1222
+
+    def _take_alert(self, alert: Alert, happened: list[Happening]) -> None:
+        code = StatusCode.OK
+        if alert.code == 1223:
+            self._step = Step.ABORTED
+        elif alert.code == 1225:
+            # It has dropped what we sent: nothing more of it is wanted.
+            self._outgoing = None
+        elif alert.code == 1226:
+            code = self._take_results_alert(alert, happened)
+        elif alert.code not in TAKEN_ALERTS:
+            code = StatusCode.NOT_SUPPORTED
+        self._owe(alert, code)
+
+    def _take_results_alert(self, alert: Alert, happened: list[Happening]) -> StatusCode:
+        found = []
+        for item in alert.items:
+            kind = item.meta.type if item.meta is not None else None
+            if not kind or isinstance(item.data, MgmtTree):
+                return StatusCode.INCOMPLETE
+            data = item.data if item.data is not None else ""
+            text = data if isinstance(data, str) else data.decode("utf-8", "replace")
+            # With the prefix that the protocol's text demands, or bare, as everybody sends it.
+            bare = kind.rpartition(":")[2].strip() if "urn:" not in kind else kind
+            if bare.endswith(REQUESTS):
+                self._requesting.add(alert.cmd_id)
+            found.append(Happening(Happened.RESULT, bare[:MAX_TYPE], text, alert.correlator or ""))
+        if not found:
+            return StatusCode.INCOMPLETE
+        happened.extend(found)
+        return StatusCode.OK
+
+    def _take_results(self, results: Results) -> None:
+        for item in results.items:
+            uri = item.source or item.target or next(iter(results.source_refs), "")
+            if not uri:
+                asked = self._open.get((results.msg_ref, results.cmd_ref))
+                uri = asked.uri if asked is not None else ""
+            if isinstance(item.data, MgmtTree):
+                continue
+            text, code = self._assemble(uri, item)
+            if code is not None:
+                self._owe(results, code)
+            if text is not None:
+                self.job.result(uri, text)
+
+    def _take_replace(self, command: Replace) -> None:
+        """DevInfo is all that a device may write; it is not kept."""
+        code = StatusCode.OK
+        for item in command.items:
+            uri = (item.source or item.target or "").removeprefix("./")
+            if uri != "DevInfo" and not uri.startswith("DevInfo/"):
+                code = StatusCode.NOT_ALLOWED
+                continue
+            if isinstance(item.data, MgmtTree):
+                continue
+            _, chunk = self._assemble(uri, item)
+            if chunk is not None:
+                code = chunk
+        self._owe(command, code if command.items else StatusCode.INCOMPLETE)
+
+    def _assemble(self, uri: str, item: Item) -> tuple[str | None, StatusCode | None]:
+        """The whole of a value, when it is here, and the status of a chunk."""
+        data = item.data if item.data is not None else ""
+        assert not isinstance(data, MgmtTree)
+        incoming = self._incoming
+        if incoming is not None and incoming.uri != uri:
+            self._broken_off()
+            incoming = None
+        if incoming is None:
+            if not item.more_data:
+                text = data if isinstance(data, str) else data.decode("utf-8", "replace")
+                return text, None
+            size = item.meta.size if item.meta is not None else None
+            incoming = Incoming(uri, MAX_OBJECT, size)
+            if size is not None and size > MAX_OBJECT:
+                return None, StatusCode.TOO_LARGE
+            self._incoming = incoming
+        if not incoming.add(data):
+            self._incoming = None
+            return None, StatusCode.TOO_LARGE
+        if item.more_data:
+            return None, StatusCode.CHUNK_BUFFERED
+        self._incoming = None
+        if not incoming.right_size:
+            return None, StatusCode.SIZE_MISMATCH
+        return incoming.text(), StatusCode.OK
+
+    def _broken_off(self) -> None:
+        """A new command before the end of a large object: what came of it is dropped."""
+        assert self._incoming is not None
+        self._alerts.append((1225, Item(source=self._incoming.uri)))
+        self._incoming = None
+
+    def _take_status(self, status: Status) -> None:
+        request = self._open.pop((status.msg_ref, status.cmd_ref), None)
+        if request is None or status.cmd_ref == "0":
+            return
+        if request.body is not None and 200 <= status.code < 300:
+            outgoing = self._outgoing
+            if outgoing is not None and outgoing.left:
+                return  # a chunk: 213, or a 200 of those who make no difference
+            if status.code == StatusCode.CHUNK_BUFFERED:
+                # The last chunk as well, and so there is more to come from the device.
+                self._open[status.msg_ref, status.cmd_ref] = request
+                return
+        elif request.body is not None:
+            self._outgoing = None
+        self.job.status(request, status.code)
+
+    def _judged(self, status: Status) -> None:
+        """What the device says of our header, and so of our credentials."""
+        verdict = self.ours.answered(status.code, status.chal)
+        if self.ours.to_store is not None:
+            self._keep(server_nonce=self.ours.to_store)
+        if verdict is Verdict.REFUSED:
+            self._abort()
+        elif verdict is Verdict.AGAIN:
+            # Our last message was not obeyed: the same commands again, with what is asked for.
+            self._queue[:0] = self._open.values()
+            self._outgoing = None
+            self._open.clear()
+
+    def _keep(
+        self, *, client_nonce: bytes | None = None, server_nonce: bytes | None = None
+    ) -> None:
+        account = self.account
+        if client_nonce is not None and client_nonce != account.client_nonce:
+            account.client_nonce = client_nonce
+            self.dirty = True
+        if server_nonce is not None and server_nonce != account.server_nonce:
+            account.server_nonce = server_nonce
+            self.dirty = True
+
+    # -- replying ---
+
+    def reply(self) -> Message:
+        """The answer to what was received last."""
+        self._sent += 1
+        self._cred = self.ours.cred()
+        if self._step is None and self._sent > MAX_MESSAGES:
+            self._abort()
+        if self._step is not None:
+            return self._last_word(self._step)
+        if not self._final and self.phase is not Phase.SENDING:
+            # The device's package is not complete: ask for the rest. (While ours is not, the
+            # device must not say Final; then it asks for the rest of ours.)
+            self._alerts.append((1222, None))
+            self._move(Step.PART)
+            return self._message(self._answers(), final=False)
+        return self._work()
+
+    def _last_word(self, step: Step) -> Message:
+        self._move(step)
+        return self._message(self._answers(), final=True)
+
+    def _work(self) -> Message:
+        """As many of our commands as fit."""
+        self._queue += self.job.requests()
+        commands = self._answers()
+        sent = len(commands)
+        while self._outgoing is not None or self._queue:
+            if self._outgoing is None and self._queue[0].body is not None:
+                self._open_large(self._queue.pop(0))
+            elif self._outgoing is not None:
+                if not self._chunk(self._outgoing, commands) or self._outgoing.left:
+                    break
+                self._outgoing = None
+            elif not self._put(self._queue[0], commands):
+                break
+            else:
+                self._queue.pop(0)
+        sent = len(commands) - sent
+        if self._outgoing is None and not self._queue:
+            self._move(Step.WORK if sent else Step.END)
+            return self._message(commands, final=True)
+        if not sent:
+            # Not even one command fits into what the device takes.
+            self._abort()
+            return self._last_word(Step.GIVE_UP)
+        self._move(Step.WORK_PARTLY)
+        return self._message(commands, final=False)
+
+    def _put(self, request: Request, commands: list[Command]) -> bool:
+        """Add a command, if there is room for it."""
+        command = _command(request, str(len(commands) + 1))
+        if self._size([*commands, command]) > self._room:
+            return False
+        self._open[self._sent, command.cmd_id] = request
+        commands.append(command)
+        return True
+
+    def _open_large(self, request: Request) -> None:
+        assert request.body is not None
+        outgoing = Outgoing(request, request.body, self.encoding)
+        if self._max_object is not None and outgoing.size > self._max_object:
+            self.job.too_large(self._max_object)
+        else:
+            self._outgoing = outgoing
+
+    def _chunk(self, outgoing: Outgoing, commands: list[Command]) -> bool:
+        """Add the next chunk, if there is room for one."""
+        number = str(len(commands) + 1)
+        frame = Replace(number, (outgoing.frame(),))
+        room = self._room - self._size([*commands, frame]) - MARGIN
+        if room < QUANTUM and outgoing.left:
+            return False
+        self._open[self._sent, number] = outgoing.request
+        commands.append(Replace(number, (outgoing.chunk(room),)))
+        return True
+
+    def _size(self, commands: list[Command]) -> int:
+        return size_of(self._message(commands, final=False), self.encoding)
+
+    def _answers(self) -> list[Command]:
+        """What is owed to the device: the status of its header and of each command, and alerts."""
+        commands: list[Command] = []
+        if not self._no_response:
+            assert self._header_status is not None
+            for status in (self._header_status, *self._statuses):
+                code = status.code
+                if status.cmd_ref in self._requesting and self.job.order is None:
+                    code = StatusCode.ACCEPTED
+                commands.append(replace(status, cmd_id=str(len(commands) + 1), code=code))
+        for code, item in self._alerts:
+            items = () if item is None else (item,)
+            commands.append(Alert(str(len(commands) + 1), code, items))
+        return commands
+
+    def _message(self, commands: list[Command], *, final: bool) -> Message:
+        first = self._sent == 1
+        header = Header(
+            session_id=self.id,
+            msg_id=self._sent,
+            target=self._device,
+            source=self._server,
+            source_name=self.account.server_id,
+            cred=self._cred,
+            max_msg_size=MAX_MESSAGE if first else None,
+            max_obj_size=MAX_OBJECT if first else None,
+        )
+        return Message(header, tuple(commands), final)
+
+    def _status_of_header(self, code: int) -> Status:
+        refs = (self._server,), (self._device,)
+        return Status("", self._received, "0", "SyncHdr", code, *refs)
+
+    def _owe(self, command: Command, code: int) -> None:
+        """A status of a command; none for one that wants none, nor for Results that are right."""
+        if isinstance(command, Status) or getattr(command, "no_resp", False):
+            return
+        self._statuses.append(Status("", self._received, command.cmd_id, command.name, code))
+
+    def silent(self) -> None:
+        """The device has not been heard of for too long."""
+        if self.phase is not Phase.OVER:
+            self._move(Step.SILENT)
+
+    def _move(self, step: Step) -> None:
+        old = self.phase
+        self.phase = next_state(SESSION_TABLE, old, step)
+        self._record(old.value, self.phase.value, step.value)
+
+
+def _command(request: Request, number: str) -> Command:
+    """A request as a command, but for large objects."""
+    if request.kind == "Get":
+        return Get(number, (Item(target=request.uri),))
+    if request.kind == "Exec":
+        return Exec(number, (Item(target=request.uri),), correlator=request.correlator or None)
+    meta = Meta(format="chr", type="text/plain")
+    return Replace(number, (Item(target=request.uri, meta=meta, data=request.text),))

@@ -7,9 +7,13 @@ import io
 import json
 from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 import pytest
 
+from agent.credentials import Credential
+from agent.errors import UnusableSettings
+from agent.misbehaviour import Misbehaviour
 from agent.runtime.runtime import Runtime
 from firmware_images import UnusableInput
 from firmware_images.keys import KeyType
@@ -18,6 +22,7 @@ from protocols.coap import CoapEndpoint, Code, parse_uri
 from tools.backend.backend import Backend, BackendConfig
 from tools.fleet import commands, shard
 from tools.fleet.factory import derived_key, payload
+from tools.fleet.fleet import settings_of
 from tools.fleet.image_server import ImageServer
 from tools.fleet.progress import Progress
 from tools.fleet.server_address import address_towards, resolve_server
@@ -122,6 +127,51 @@ def test_a_factory_image_that_would_not_boot_is_bad_input(tmp_path: Path) -> Non
     spec = replace(run_spec("coap://127.0.0.1:9", tmp_path), running=b"nonsense")
     with pytest.raises(UnusableInput, match="--running"):
         commands._prepared(spec)
+
+
+@pytest.mark.parametrize(
+    ("changes", "says"),
+    [
+        ({"server": "ftp://h"}, "not 'ftp'"),
+        ({"server": "http://name:word@h"}, "a user name"),
+        ({"options": (("nonsense", "1"),)}, "no option 'nonsense'; known: .*interval"),
+        ({"credentials": (Credential(authorities=b"no PEM"),) * 3}, "authorities"),
+        (
+            {"protocol": "mender", "misbehave": ((Misbehaviour.LATE_REPORT, 0.0001),)},
+            "mender devices cannot do late-report",
+        ),
+    ],
+)
+def test_what_devices_would_refuse_is_said_before_anything_starts(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str], changes: dict[str, Any], says: str
+) -> None:
+    spec = replace(run_spec("http://127.0.0.1:9", tmp_path), protocol="http")
+    with pytest.raises(UnusableSettings, match=says):
+        commands.run(replace(spec, **changes), as_json=False)
+    said = capsys.readouterr()
+    assert (said.out, said.err) == ("", "")
+
+
+def test_a_driver_says_what_its_devices_speak(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("FOTILLA_HAWKBIT_USER", "user")
+    monkeypatch.setenv("FOTILLA_HAWKBIT_PASSWORD", "word")
+    spec = replace(run_spec("http://127.0.0.1:9", tmp_path), protocol="mender")
+    with pytest.raises(SpecError, match="protocol: devices of --drive hawkbit speak hawkbit"):
+        commands.run_driven(spec, "hawkbit", {}, as_json=False)
+
+
+def test_a_demo_of_lwm2m_alone_does_not_pass_over_misbehaviour(tmp_path: Path) -> None:
+    options = replace(demo_options(tmp_path), misbehave=((Misbehaviour.LATE_REPORT, 1.0),))
+    with pytest.raises(SpecError, match="misbehave: LwM2M devices have none"):
+        commands.demo(options)
+
+
+def test_secrets_among_the_options_stay_out_of_the_report(tmp_path: Path) -> None:
+    given = (("tenant_token", "s3cret"), ("interval", "5"))
+    spec = replace(run_spec("http://h", tmp_path), options=given)
+    assert settings_of([spec])["options"] == "tenant_token=..., interval=5"
 
 
 def test_names_are_looked_up_once_and_before_anything_starts() -> None:

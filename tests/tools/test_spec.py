@@ -70,7 +70,7 @@ def test_a_spec_pickles() -> None:
         ("seed", 2**64, "not between"),
         ("serve_port", 65536, "not between"),
         ("faults", (FaultShare("bogus"),), "no fault 'bogus'; known: bad-boot, power-cut"),
-        ("faults", (FaultShare("bad-boot", 0.0),), "0% to 100%"),
+        ("faults", (FaultShare("bad-boot", 0.0),), "a share of 0% is not above 0%"),
         ("faults", (FaultShare("bad-boot", 1.5),), "150%"),
         ("faults", (FaultShare("bad-boot"), FaultShare("bad-boot")), "twice"),
     ],

@@ -190,9 +190,11 @@ class AsgiListener:
             self._config.load()
         except ssl.SSLError as error:
             assert tls is not None
+            files = f"{tls.cert}, {tls.key}: not a certificate and its key"
+            if tls.client_ca is not None:
+                files += f", or {tls.client_ca}: not an authority"
             raise ListenerRefused(
-                f"{self._label} listener: {tls.cert}, {tls.key}: not a certificate and its key, "
-                f"or not an authority: {error.reason or error}"
+                f"{self._label} listener: {files}: {error.reason or error}"
             ) from error
 
     @property

@@ -39,9 +39,9 @@ from tools.fleet.progress import Progress
 from tools.fleet.report import write_report
 from tools.fleet.result import RunResult, exit_code, json_object
 from tools.fleet.server_address import address_towards, resolve_server
-from tools.fleet.shard import Shard, never_ran, open_shard
+from tools.fleet.shard import Shard, check_client, never_ran, open_shard
 from tools.fleet.signals import stop_signals
-from tools.fleet.spec import FleetSpec, SpecError
+from tools.fleet.spec import DEFAULT_PROTOCOL, FleetSpec, SpecError
 from tools.fleet.summary import print_summary
 from tools.options import DemoOptions
 
@@ -81,6 +81,8 @@ def demo(options: DemoOptions) -> int:
         client_maker(unknown)
         known = ", ".join(DEMO_SCHEMES)
         raise SpecError("devices", f"the embedded backend does not speak {unknown}: {known}")
+    if options.misbehave and all(name == "lwm2m" for name, _ in options.groups):
+        raise SpecError("misbehave", "LwM2M devices have none; add http=N to --devices")
     # The ports are not known before the backend listens.
     host = options.bind or "127.0.0.1"
     shown = f"[{host}]" if ":" in host else host
@@ -122,6 +124,7 @@ def run(spec: FleetSpec, *, as_json: bool) -> int:
         # Others need the name itself, for TLS and for virtual hosts.
         spec = replace(spec, server=resolve_server(spec.server))
     spec = _prepared(spec)
+    asyncio.run(check_client(spec))
     print(f"fotilla: {spec.server}: the image {prospect(spec)}", file=sys.stderr)
     names = sys.stderr if as_json else sys.stdout
     print(f"fotilla: to target ({spec.devices}):", file=sys.stderr)
@@ -134,6 +137,8 @@ def run_driven(spec: FleetSpec, driver: str, options: dict[str, str], *, as_json
     """Devices against a server that `driver` makes update them; returns the exit code."""
     suffix = secrets.token_hex(SUFFIX_BYTES)
     made = make_driver(driver, spec.server, suffix=suffix, environment=os.environ, options=options)
+    if spec.protocol not in (DEFAULT_PROTOCOL, made.protocol):
+        raise SpecError("protocol", f"devices of --drive {driver} speak {made.protocol}")
     spec = _prepared(replace(spec, protocol=made.protocol))
     print(f"fotilla: {spec.server}: the image {prospect(spec)}", file=sys.stderr)
     result = asyncio.run(_run_driven(made, spec, suffix))

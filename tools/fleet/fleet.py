@@ -55,6 +55,14 @@ def join(
     )
 
 
+SECRET_WORDS = ("token", "password", "secret")
+"""In the name of an option: its value stays out of reports, which are handed around."""
+
+
+def _shown(name: str, value: str) -> str:
+    return f"{name}=..." if any(word in name for word in SECRET_WORDS) else f"{name}={value}"
+
+
 def settings_of(specs: Sequence[FleetSpec]) -> dict[str, str]:
     """What was asked for, as the report shows it; groups differ in what they speak, and to whom."""
     spec = specs[0]
@@ -79,7 +87,7 @@ def settings_of(specs: Sequence[FleetSpec]) -> dict[str, str]:
     if spec.bandwidth is not None:
         shown["bandwidth"] = f"{spec.bandwidth:,.0f} bytes/s"
     if spec.options:
-        shown["options"] = ", ".join(f"{name}={value}" for name, value in spec.options)
+        shown["options"] = ", ".join(_shown(name, value) for name, value in spec.options)
     if spec.journal is not None:
         shown["journal"] = spec.journal
     return shown

@@ -11,7 +11,7 @@ import asyncio
 import contextlib
 import gc
 from collections.abc import AsyncIterator, Callable, Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 
 from agent.credentials import NO_CREDENTIAL, Credential
 from agent.device import Device, Phase
@@ -116,6 +116,19 @@ async def open_shard(
                 shard.close()
 
 
+async def check_client(spec: FleetSpec) -> None:
+    """Would the devices of `spec` accept their server, options and misbehaviours? Talks to nobody.
+    Raises UnusableSettings."""
+    # A share of 1% would be refused only when the first device that it falls on boots.
+    every = replace(spec, misbehave=tuple((name, 1.0) for name, _ in spec.misbehave))
+    async with Runtime.real(seed=spec.seed) as runtime:
+        shard = Shard(runtime, every)
+        try:
+            shard.try_client()
+        finally:
+            shard.close()
+
+
 class Shard:
     """Devices on one runtime: `start`, `wait`, `snapshot`, `power_off`, `close`."""
 
@@ -198,13 +211,19 @@ class Shard:
         gc.freeze()
 
     def _spawn(self, position: int) -> None:
+        device = self._device(position)
+        device.attach(self._factory)
+        self.watches.append(Watch(device, self.target, self.census))
+        device.power_on()
+
+    def _device(self, position: int) -> Device:
         spec = self.spec
         assert spec.running is not None  # `equip` saw to it
         index = spec.first_index + position
         plan = None
         if self._faults is not None:
             plan = self._faults.draw(self.runtime.random(FAULT_GROUP, index))
-        device = Device(
+        return Device(
             self.runtime,
             spec.names[position],
             image=spec.running,
@@ -214,9 +233,11 @@ class Shard:
             index=index,
             faults=plan,
         )
-        device.attach(self._factory)
-        self.watches.append(Watch(device, self.target, self.census))
-        device.power_on()
+
+    def try_client(self) -> None:
+        """Make the first device's client and drop it: what a protocol has against its settings is
+        said before anything runs. Raises UnusableSettings."""
+        self._factory(self._device(0))
 
     async def until_registered(self, seconds: float) -> bool:
         """Wait until every device has been registered once, or for so long."""

@@ -14,6 +14,7 @@ from urllib.parse import SplitResult, urlsplit
 from agent.credentials import Credential
 from agent.misbehaviour import Misbehaviour
 
+DEFAULT_PROTOCOL = "lwm2m"
 DEFAULT_SLOT_SIZE = 1 << 20
 MIN_SLOT_SIZE = 16 << 10  # header, trailer and one page of payload still fit
 MAX_SLOT_SIZE = 1 << 30  # flash is modelled page by page; beyond this a typing error is likelier
@@ -65,7 +66,7 @@ class FleetSpec:
     """The image that the devices are expected to end with; the target of the audit."""
     keys: tuple[bytes, ...]
     """PEM of every public key that the devices trust."""
-    protocol: str = "lwm2m"
+    protocol: str = DEFAULT_PROTOCOL
     running: bytes | None = None
     """The factory image; without it one is built and its throwaway key trusted as well."""
     slot_size: int = DEFAULT_SLOT_SIZE
@@ -159,7 +160,9 @@ def check_faults(faults: tuple[FaultShare, ...]) -> None:
             raise SpecError("faults", f"no fault {fault.name!r}; known: {', '.join(FAULTS)}")
         if not 0 < fault.share <= 1:
             share = f"{fault.share * 100:g}%"
-            raise SpecError("faults", f"{fault.name}: a share of {share} is not in 0% to 100%")
+            raise SpecError(
+                "faults", f"{fault.name}: a share of {share} is not above 0% and up to 100%"
+            )
         if fault.name in seen:
             raise SpecError("faults", f"{fault.name} is given twice")
         seen.add(fault.name)
@@ -196,7 +199,9 @@ def parse_misbehaviour(text: str) -> tuple[Misbehaviour, float]:
         known = ", ".join(one.value for one in Misbehaviour)
         raise SpecError("misbehave", f"no misbehaviour {name!r}; known: {known}") from None
     if not 0 < share <= 1:
-        raise SpecError("misbehave", f"{name}: a share of {share * 100:g}% is not in 0% to 100%")
+        raise SpecError(
+            "misbehave", f"{name}: a share of {share * 100:g}% is not above 0% and up to 100%"
+        )
     return misbehaviour, share
 
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import json
+import re
 import socket
 import ssl
 from collections.abc import AsyncIterator
@@ -118,7 +119,7 @@ async def test_bad_tls_files_are_named(tmp_path: Path, which: str) -> None:
             pass
     path: Path = getattr(files, which)
     path.write_bytes(b"no PEM")
-    with pytest.raises(ListenerRefused, match="HTTP listener"):
+    with pytest.raises(ListenerRefused, match=f"HTTP listener: .*{re.escape(str(path))}"):
         async with real(files):
             pass
 

@@ -10,7 +10,8 @@ unknown is refused. Deviations that are read all the same are named where they a
 from __future__ import annotations
 
 from collections.abc import Callable
-from typing import Any, Final, NamedTuple
+from functools import lru_cache
+from typing import Any, Final, TypeAlias
 
 from protocols.omadm.errors import SyncmlError
 from protocols.omadm.model import (
@@ -39,7 +40,6 @@ from protocols.omadm.wbxml_tables import CONTENT, PAGES
 
 __all__ = [
     "CHOICE",
-    "CONTENT_KINDS",
     "DATA",
     "DOCUMENT",
     "FLAG",
@@ -78,14 +78,9 @@ GROUP: Final = 8
 ONE: Final = 9
 MANY: Final = 10
 
-CONTENT_KINDS: Final = (GROUP, ONE, MANY)
-
-
-class Field(NamedTuple):
-    kind: int
-    slot: int
-    structure: Structure | None
-    name: str
+Field: TypeAlias = "tuple[int, int, Structure | None, str]"
+"""Kind, place in the list, what is inside it, name. A plain tuple: the decoders unpack one for
+every element, which takes three times as long for a subclass."""
 
 
 class Structure:
@@ -115,40 +110,41 @@ class Structure:
     def define(self, *fields: Field) -> Structure:
         codes = PAGES[self.page]
         for field in fields:
-            self.fields[field.name] = field
-            self.tokens[self.page << 8 | CONTENT | codes[field.name]] = field
+            name = field[3]
+            self.fields[name] = field
+            self.tokens[self.page << 8 | CONTENT | codes[name]] = field
         return self
 
 
 def _text(name: str, slot: int) -> Field:
-    return Field(TEXT, slot, None, name)
+    return (TEXT, slot, None, name)
 
 
 def _int(name: str, slot: int) -> Field:
-    return Field(INT, slot, None, name)
+    return (INT, slot, None, name)
 
 
 def _raw(name: str, slot: int) -> Field:
-    return Field(RAW, slot, None, name)
+    return (RAW, slot, None, name)
 
 
 def _texts(name: str, slot: int) -> Field:
-    return Field(TEXTS, slot, None, name)
+    return (TEXTS, slot, None, name)
 
 
 def _flag(name: str, slot: int) -> Field:
-    return Field(FLAG, slot, None, name)
+    return (FLAG, slot, None, name)
 
 
 def _group(name: str, structure: Structure) -> Field:
-    return Field(GROUP, 0, structure, name)
+    return (GROUP, 0, structure, name)
 
 
 def _skip(names: str) -> list[Field]:
-    return [Field(SKIP, 0, None, name) for name in names.split()]
+    return [(SKIP, 0, None, name) for name in names.split()]
 
 
-_SKIPPED = Field(SKIP, 0, None, "")
+_SKIPPED = (SKIP, 0, None, "")
 
 
 def number(text: str, name: str) -> int:
@@ -168,7 +164,24 @@ def _need(values: list[Any], where: str, **slots: int) -> None:
 # --- Meta ------------------------------------------------------------------------------------
 
 
+_LONGEST_SHARED: Final = 100
+"""Characters of a format or type that is kept: media types and alert types are shorter, and what
+a peer sends shall not stay in memory for its size."""
+_NOTHING_ELSE: Final = [None] * 7
+
+
+@lru_cache(maxsize=256)
+def _shared_meta(format: str | None, type: str | None) -> Meta:
+    """One object for the few that nearly all items have; a message has many of them, and to build
+    one takes longer than all else about an item."""
+    return Meta(format, type)
+
+
 def _build_meta(values: list[Any]) -> Meta:
+    if values[2:] == _NOTHING_ELSE:
+        format, type = values[0], values[1]
+        if len(format or "") <= _LONGEST_SHARED and len(type or "") <= _LONGEST_SHARED:
+            return _shared_meta(format, type)
     emi = values[8]
     values[8] = () if emi is None else tuple(emi)
     return Meta(*values)
@@ -184,14 +197,14 @@ _META.define(
     _int("MaxMsgSize", 5),
     _int("MaxObjSize", 6),
     _text("Version", 7),
-    Field(TEXTS, 8, None, "EMI"),
+    (TEXTS, 8, None, "EMI"),
     _group("MetInf", _META),  # optional, and usually left out
     *_skip("Anchor FieldLevel Mem"),
 )
 
 
 def _meta(slot: int) -> Field:
-    return Field(ONE, slot, _META, "Meta")
+    return (ONE, slot, _META, "Meta")
 
 
 # --- TNDS ------------------------------------------------------------------------------------
@@ -221,7 +234,7 @@ _NODE.define(
     _group(
         "RTProperties",
         Structure("RTProperties", page=2).define(
-            Field(CHOICE, 2, None, "Format"),
+            (CHOICE, 2, None, "Format"),
             _group("Type", Structure("Type", page=2).define(_text("MIME", 3), _text("DDFName", 4))),
             _text("ACL", 6),
             _raw("Title", 7),
@@ -231,14 +244,14 @@ _NODE.define(
             *_skip("Name"),
         ),
     ),
-    Field(DATA, 5, None, "Value"),
-    Field(MANY, 11, _NODE, "Node"),
+    (DATA, 5, None, "Value"),
+    (MANY, 11, _NODE, "Node"),
     *_skip("DFProperties"),
 )
 _TREE = Structure("MgmtTree", 4, _build_tree, page=2).define(
-    Field(MANY, 0, _NODE, "Node"), _text("VerDTD", 1), _raw("Man", 2), _raw("Mod", 3)
+    (MANY, 0, _NODE, "Node"), _text("VerDTD", 1), _raw("Man", 2), _raw("Mod", 3)
 )
-_TREE_FIELD = Field(ONE, 0, _TREE, "MgmtTree")
+_TREE_FIELD = (ONE, 0, _TREE, "MgmtTree")
 
 
 # --- Items, credentials, challenges ----------------------------------------------------------
@@ -292,7 +305,7 @@ _ITEM = Structure("Item", 7, _build_item).define(
     _location("Target", 0, 2),
     _location("Source", 1, 3),
     _meta(4),
-    Field(DATA, 5, _DATA_STRUCTURE, "Data"),
+    (DATA, 5, _DATA_STRUCTURE, "Data"),
     _flag("MoreData", 6),
     *_skip("SourceParent TargetParent"),
 )
@@ -304,7 +317,7 @@ _CHAL = Structure("Chal", 1, _build_chal).define(_meta(0))
 
 
 def _items(slot: int) -> Field:
-    return Field(MANY, slot, _ITEM, "Item")
+    return (MANY, slot, _ITEM, "Item")
 
 
 def _item_command(kind: Callable[..., Any], name: str, *more: Field) -> Structure:
@@ -412,8 +425,8 @@ _STATUS = Structure("Status", 10, _build_status).define(
     _int("Data", 4),
     _texts("TargetRef", 5),
     _texts("SourceRef", 6),
-    Field(ONE, 7, _CRED, "Cred"),
-    Field(ONE, 8, _CHAL, "Chal"),
+    (ONE, 7, _CRED, "Cred"),
+    (ONE, 8, _CHAL, "Chal"),
     _items(9),
 )
 _ATOMIC = _nested(Atomic, "Atomic")
@@ -434,7 +447,7 @@ _BY_SERVER = (
 
 
 def _commands(slot: int, structures: tuple[Structure, ...]) -> list[Field]:
-    return [Field(MANY, slot, structure, structure.name) for structure in structures]
+    return [(MANY, slot, structure, structure.name) for structure in structures]
 
 
 for _structure in (_ATOMIC, _SEQUENCE):
@@ -485,17 +498,17 @@ _HEADER = Structure("SyncHdr", 13, _build_header).define(
     _text("VerProto", 5),
     _text("RespURI", 8),
     _flag("NoResp", 9),
-    Field(ONE, 10, _CRED, "Cred"),
+    (ONE, 10, _CRED, "Cred"),
     _group("Meta", _HEADER_META),
 )
 _BODY = Structure("SyncBody", 2, _build_body).define(
     *_commands(0, (*_BY_SERVER, _RESULTS, _STATUS)), _flag("Final", 1)
 )
 _MESSAGE = Structure("SyncML", 2, _build_message).define(
-    Field(ONE, 0, _HEADER, "SyncHdr"), Field(ONE, 1, _BODY, "SyncBody")
+    (ONE, 0, _HEADER, "SyncHdr"), (ONE, 1, _BODY, "SyncBody")
 )
 
-DOCUMENT: Final = Structure("a document", 1, _first).define(Field(ONE, 0, _MESSAGE, "SyncML"))
+DOCUMENT: Final = Structure("a document", 1, _first).define((ONE, 0, _MESSAGE, "SyncML"))
 """Around the root of a message."""
 TREE_DOCUMENT: Final = Structure("a document", 1, _first, page=2).define(_TREE_FIELD)
 """Around the root of a serialised tree that stands alone."""

@@ -176,6 +176,13 @@ def _read_body(
                 elif data[pos] == STR_I and data[(end := find(b"\0", pos)) + 1] == END and end > 0:
                     value = data[pos + 1 : end].decode()
                     pos = end + 2
+                elif (
+                    data[pos] == OPAQUE
+                    and data[pos + 1] < 0x80
+                    and data[end := pos + 2 + data[pos + 1]] == END
+                ):
+                    value = data[pos + 2 : end]
+                    pos = end + 1
                 else:
                     value, pos, page = _text(data, pos, page, strings)
                     if data[pos] == END:

@@ -10,6 +10,7 @@ from __future__ import annotations
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Iterable
 from dataclasses import replace
+from operator import attrgetter
 from typing import Any
 
 from protocols.omadm.errors import SyncmlMisuse
@@ -48,6 +49,19 @@ _PLAIN = (
 )
 """Commands of CmdID and what follows it."""
 _FORMATS = ("b64", "bin", "bool", "chr", "int", "node", "null", "xml", "date", "time", "float")
+
+
+_RARE_META = {
+    "mark": "Mark",
+    "size": "Size",
+    "version": "Version",
+    "next_nonce": "NextNonce",
+    "max_msg_size": "MaxMsgSize",
+    "max_obj_size": "MaxObjSize",
+}
+"""In the DTD's order, which has Format and Type before them and EMI behind."""
+_rare_meta = attrgetter(*_RARE_META, "emi")
+_NO_RARE_META = _rare_meta(Meta())
 
 
 class Alphabet(ABC):
@@ -113,18 +127,7 @@ class Writer:
         self._type = metinf("Type")
         self._max_msg_size = metinf("MaxMsgSize")
         self._max_obj_size = metinf("MaxObjSize")
-        self._next_nonce = metinf("NextNonce")
-        self._rare_meta = tuple(
-            (attribute, metinf(name))
-            for attribute, name in (
-                ("mark", "Mark"),
-                ("size", "Size"),
-                ("version", "Version"),
-                ("next_nonce", "NextNonce"),
-                ("max_msg_size", "MaxMsgSize"),
-                ("max_obj_size", "MaxObjSize"),
-            )
-        )
+        self._rare_meta = tuple(metinf(name) for name in _RARE_META.values())
         self._emi = metinf("EMI")
 
         self._item_template = element("Item", "%s")
@@ -210,12 +213,14 @@ class Writer:
             out = self._format % self._text(meta.format)
         if meta.type is not None:
             out += self._type % self._text(meta.type)
-        for attribute, leaf in self._rare_meta:
-            value = getattr(meta, attribute)
-            if value is not None:
-                out += leaf % (self._text(value) if isinstance(value, str) else value)
-        for value in meta.emi:
-            out += self._emi % self._text(value)
+        rare = _rare_meta(meta)
+        if rare != _NO_RARE_META:
+            *values, emi = rare
+            for leaf, value in zip(self._rare_meta, values, strict=True):
+                if value is not None:
+                    out += leaf % (self._text(value) if isinstance(value, str) else value)
+            for text in emi:
+                out += self._emi % self._text(text)
         return self._meta % out if out else self._meta_empty
 
     # --- commands ------------------------------------------------------------------------

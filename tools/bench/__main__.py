@@ -23,6 +23,7 @@ from tools.bench import (
     idle_memory,
     mqtt_memory,
     registration_loss,
+    wbxml,
 )
 from tools.bench.errors import BenchError
 from tools.bench.figures import Figure, format_table, write_results
@@ -40,6 +41,7 @@ GROUPS: tuple[tuple[tuple[str, ...], Measure], ...] = (
     (http_poll.NAMES, http_poll.measure),
     (http_memory.NAMES, http_memory.measure),
     (mqtt_memory.NAMES, mqtt_memory.measure),
+    (wbxml.NAMES, wbxml.measure),
 )
 ALL = tuple(name for names, _ in GROUPS for name in names)
 

@@ -11,6 +11,7 @@ from typing import Any
 
 from sqlalchemy import Connection
 
+from agent.credentials import Credential
 from agent.runtime.journal import Ring
 from agent.runtime.runtime import Runtime
 from tools.backend import campaign_states as states
@@ -32,7 +33,7 @@ from tools.backend.faces.http import HttpFace
 from tools.backend.faces.http_app import DeviceApp
 from tools.backend.faces.lwm2m import Lwm2mFace
 from tools.backend.faces.omadm import OmadmFace
-from tools.backend.faces.omadm_accounts import AUTH_TYPES, DmCredential
+from tools.backend.faces.omadm_accounts import AUTH_TYPES
 from tools.backend.faces.omadm_app import SESSION_PATH, OmadmApp
 from tools.backend.inventory import (
     Account,
@@ -450,10 +451,11 @@ class Backend:
 
     async def mint_dm_accounts(
         self, names: Iterable[str], auth: str = "md5"
-    ) -> dict[str, DmCredential]:
+    ) -> dict[str, Credential]:
         """A fresh DM account for each of these devices, which speak OMA-DM from now on: what a
-        bootstrap would bring them. `auth` is how both sides show who they are: none, basic, md5 or
-        hmac. This is the one time that the secrets can be read. Raises RequestRefused."""
+        bootstrap would bring them, with the server's password as `token`. The server's id is
+        `fotilla`; `auth` is how both sides show who they are: none, basic, md5 or hmac. This is the
+        one time that the secrets can be read. Raises RequestRefused."""
         wanted = list(dict.fromkeys(names))
         if auth not in AUTH_TYPES:
             raise RequestRefused(f"auth is one of {', '.join(AUTH_TYPES)}, not {auth[:64]!r}")

@@ -8,6 +8,7 @@ from dataclasses import dataclass, field, replace
 
 import httpx
 
+from agent.credentials import Credential
 from agent.runtime.network import Address
 from protocols.omadm import encoding as encodings
 from protocols.omadm import package0, wsp
@@ -28,7 +29,7 @@ from protocols.omadm.model import (
     Status,
 )
 from tools.backend.backend import Backend
-from tools.backend.faces.omadm_accounts import AUTH_TYPES, DmCredential
+from tools.backend.faces.omadm_accounts import AUTH_TYPES, SERVER_ID
 
 SERVER = "http://dm.test/dm"
 DOWNLOAD_AND_UPDATE = "org.openmobilealliance.dm.firmwareupdate.downloadandupdate"
@@ -41,7 +42,8 @@ class DmDevice:
 
     client: httpx.AsyncClient
     name: str
-    account: DmCredential
+    account: Credential
+    auth: str = "md5"
     encoding: Encoding = Encoding.WBXML
     root: str = "./FwUpdate/Fotilla"
     version: str = "1.0.0"
@@ -64,8 +66,9 @@ class DmDevice:
     msg_id: int = 0
     session_id: str = ""
 
+    server_nonce: bytes = b""
+
     def __post_init__(self) -> None:
-        self.nonce = self.account.client_nonce
         self.tree = {
             ".": "DevInfo/DevDetail/FwUpdate",
             "./FwUpdate": self.root.rpartition("/")[2],
@@ -76,7 +79,7 @@ class DmDevice:
 
     @property
     def scheme(self) -> AuthType:
-        return AUTH_TYPES[self.account.auth]
+        return AUTH_TYPES[self.auth]
 
     def cred(self) -> Cred | None:
         return credentials(self.scheme, self.account.username, self.account.password, self.nonce)
@@ -174,7 +177,7 @@ class DmDevice:
         refs = (SERVER,), (self.name,)
         status = Status("1", message.header.msg_id, "0", "SyncHdr", header_code, *refs)
         if header_code == 401:
-            self.account = replace(self.account, server_nonce=b"a new one")
+            self.server_nonce = b"a new one"
             assert self.demand is not None
             status = replace(status, chal=challenge(self.demand, b"a new one"))
         commands.append(status)
@@ -200,11 +203,8 @@ class DmDevice:
         return Message(header, tuple(commands), message.final)
 
     def expected_cred(self) -> Cred | None:
-        account = self.account
         assert self.demand is not None
-        return credentials(
-            self.demand, account.server_id, account.server_password, account.server_nonce
-        )
+        return credentials(self.demand, SERVER_ID, self.account.token, self.server_nonce)
 
     def obey(self, command: Command) -> tuple[int, Item | None]:
         if isinstance(command, Get):
@@ -261,10 +261,7 @@ class DmDevice:
             push = wsp.decode(data)
             assert push.content_type == package0.CONTENT_TYPE
             assert push.application == wsp.DM_APPLICATION
-            account = self.account
-            assert package0.verify(
-                push.body, account.server_id, account.server_password, account.server_nonce
-            )
+            assert package0.verify(push.body, SERVER_ID, self.account.token, self.server_nonce)
             self.pushed.append(package0.decode(push.body))
 
         return backend.runtime.network.open(("10.1.0.1", 0), receive).local
@@ -286,4 +283,4 @@ async def devices(
         {"name": f"IMEI:{one}", "deviceId": one, "protocol": "OMADM"} for one in ids
     )
     minted = await backend.mint_dm_accounts([f"IMEI:{one}" for one in ids], auth)
-    return [DmDevice(client, name, account) for name, account in minted.items()]
+    return [DmDevice(client, name, account, auth) for name, account in minted.items()]

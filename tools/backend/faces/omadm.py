@@ -26,6 +26,7 @@ from typing import Any
 
 from sqlalchemy import Connection
 
+from agent.credentials import Credential
 from agent.runtime.journal import Ring
 from agent.runtime.random import DeviceRandom
 from agent.runtime.wheel import Timer
@@ -49,7 +50,7 @@ from tools.backend.faces.base import (
     same_version,
 )
 from tools.backend.faces.http_wire import Refused, not_now
-from tools.backend.faces.omadm_accounts import DmAccount, DmCredential
+from tools.backend.faces.omadm_accounts import DmAccount
 from tools.backend.faces.omadm_download import path_of
 from tools.backend.faces.omadm_job import JobEvent, Said, UpdateJob, correlator_of
 from tools.backend.faces.omadm_notify import Notifier
@@ -232,7 +233,7 @@ class OmadmFace:
 
     # -- accounts ---
 
-    async def mint(self, names: Iterable[str], auth: str) -> dict[str, DmCredential]:
+    async def mint(self, names: Iterable[str], auth: str) -> dict[str, Credential]:
         """Fresh accounts, durably; what a device had before is void. ValueError for an unknown
         `auth`."""
         made = {name: accounts.mint(name, auth) for name in names}

@@ -23,15 +23,13 @@ from sqlalchemy import (
     update,
 )
 
+from agent.credentials import Credential
 from protocols.omadm.auth import AuthType
 from tools.backend.store import upsert
 from tools.backend.tables import metadata
 
 SERVER_ID = "fotilla"
 """AAuthName of the server and ServerID of the account: equal, as the two normally are."""
-
-NONCE = 16
-"""Octets of a nonce [recommended by OMA-TS-DM_Security 1.2.1, section 5.3.3]."""
 
 AUTH_TYPES = {
     "none": AuthType.NONE,
@@ -102,21 +100,6 @@ class DmAccount:
         return AUTH_TYPES[self.auth]
 
 
-@dataclass(frozen=True, slots=True)
-class DmCredential:
-    """What a device has to know of its server; the one time that the secrets can be read."""
-
-    server_id: str
-    username: str
-    password: str = field(repr=False)
-    server_password: str = field(repr=False)
-    auth: str
-    client_nonce: bytes = field(repr=False)
-    """AAuthData of the device's own credentials."""
-    server_nonce: bytes = field(repr=False)
-    """AAuthData of the server's credentials."""
-
-
 def mint(device: str, auth: str) -> DmAccount:
     """A fresh account with secrets of its own. ValueError for an unknown scheme."""
     if auth not in AUTH_TYPES:
@@ -128,21 +111,18 @@ def mint(device: str, auth: str) -> DmAccount:
         username=device[:64],
         password=secrets.token_urlsafe(18),
         server_password=secrets.token_urlsafe(18),
-        client_nonce=secrets.token_bytes(NONCE),
-        server_nonce=secrets.token_bytes(NONCE),
+        # None was given yet: both sides begin with the empty one, and the first session brings
+        # others.
+        client_nonce=b"",
+        server_nonce=b"",
     )
 
 
-def credential_of(account: DmAccount) -> DmCredential:
-    """The device's side of an account."""
-    return DmCredential(
-        server_id=account.server_id,
-        username=account.username,
-        password=account.password,
-        server_password=account.server_password,
-        auth=account.auth,
-        client_nonce=account.client_nonce,
-        server_nonce=account.server_nonce,
+def credential_of(account: DmAccount) -> Credential:
+    """The device's side of an account; `token` is the server's password. The one time that the
+    secrets can be read."""
+    return Credential(
+        username=account.username, password=account.password, token=account.server_password
     )
 
 

@@ -1,7 +1,8 @@
 """Serialised trees (OMA-TS-DM_TNDS) as the data of an item.
 
 A tree may stand in Data as elements (in WBXML: of code page 2), or as a document of its own: XML
-as text, WBXML as octets. Meta Type says which document it is.
+as text, WBXML as octets, which is how libwbxml carries every tree. Meta Type says which document it
+is.
 """
 
 from __future__ import annotations
@@ -11,7 +12,7 @@ from protocols.omadm.encoding import Encoding
 from protocols.omadm.errors import CodecLimits, SyncmlError
 from protocols.omadm.model import Item, Meta, MgmtTree
 
-__all__ = ["TYPES", "is_tree", "item_meta", "text_of", "tree_of"]
+__all__ = ["TYPES", "is_tree", "item_meta", "octets_of", "text_of", "tree_of"]
 
 TYPES = {encoding.tree_type: encoding for encoding in Encoding}
 _LIMITS = CodecLimits()
@@ -46,6 +47,11 @@ def item_meta(encoding: Encoding) -> Meta:
 def text_of(tree: MgmtTree) -> str:
     """The tree as an XML document, for data that is text (and may be cut into chunks)."""
     return xml.encode_tree(tree).decode()
+
+
+def octets_of(tree: MgmtTree) -> bytes:
+    """The tree as a WBXML document, for data that is octets."""
+    return wbxml.encode_tree(tree)
 
 
 def _type(item: Item, meta: Meta | None) -> str:

@@ -18,6 +18,7 @@ from protocols.omadm.wbxml_tables import (
     STR_I,
     STR_T,
     SWITCH_PAGE,
+    TREE_PUBLIC_NAME,
     UTF_8,
 )
 from protocols.omadm.writer import DDF, Alphabet, Writer
@@ -47,12 +48,15 @@ def decode_tree(data: bytes, limits: CodecLimits = _LIMITS) -> MgmtTree:
 def encode(message: Message, *, string_table: bool = False, version: int = 2) -> bytes:
     """`version` is the minor one: 1.1 to 1.3 may be written. With a string table, what occurs more
     than once stands there and is referred to. Raises SyncmlMisuse for text with NUL in it."""
-    return _document(_WRITER.message(message), string_table, version)
+    return _document(_WRITER.message(message), _PUBLIC_ID, b"", string_table, version)
 
 
 def encode_tree(tree: MgmtTree, *, string_table: bool = False, version: int = 2) -> bytes:
-    """The opposite of :func:`decode_tree`. Raises SyncmlMisuse as :func:`encode` does."""
-    return _document(_SWITCH[DDF] + _WRITER.tree(tree), string_table, version)
+    """The opposite of :func:`decode_tree`, with the header that libwbxml gives such a document:
+    its public identifier stands in the string table. Raises SyncmlMisuse as :func:`encode` does.
+    """
+    body = _SWITCH[DDF] + _WRITER.tree(tree)
+    return _document(body, bytes(2), TREE_PUBLIC_NAME.encode() + b"\0", string_table, version)
 
 
 # --- tokens as text --------------------------------------------------------------------------
@@ -123,13 +127,16 @@ class _Tokens(Alphabet):
 _WRITER = Writer(_Tokens())
 
 
-def _document(body: str, string_table: bool, version: int) -> bytes:
+_PUBLIC_ID = _uintvar(DEFAULT_PUBLIC_ID)
+
+
+def _document(body: str, public_id: bytes, table: bytes, string_table: bool, version: int) -> bytes:
+    """`table` is what the public identifier needs of the string table."""
     if version not in _VERSIONS:
         raise SyncmlMisuse(f"WBXML 1.{version}: 1.1, 1.2 and 1.3 may be written")
-    header = bytes((version,)) + _uintvar(DEFAULT_PUBLIC_ID) + _uintvar(UTF_8)
-    table = b""
     if string_table:
-        body, table = _with_table(body)
+        body, table = _with_table(body, table)
+    header = bytes((version,)) + public_id + _uintvar(UTF_8)
     return header + _uintvar(len(table)) + table + body.encode("utf-8", "surrogateescape")
 
 
@@ -162,10 +169,9 @@ def _strings(body: str) -> list[tuple[int, int, str]]:
     return found
 
 
-def _with_table(body: str) -> tuple[str, bytes]:
+def _with_table(body: str, table: bytes) -> tuple[str, bytes]:
     strings = _strings(body)
     counts = Counter(text for _, _, text in strings)
-    table = b""
     references: dict[str, str] = {}
     for text, count in counts.items():
         if count > 1 and len(text) >= _SHORTEST:

@@ -26,6 +26,7 @@ __all__ = [
     "STR_I",
     "STR_T",
     "SWITCH_PAGE",
+    "TREE_PUBLIC_NAME",
     "UTF_8",
 ]
 
@@ -64,10 +65,13 @@ UTF_8: Final = 106
 
 DEFAULT_PUBLIC_ID: Final = 0x1201
 PUBLIC_IDS: Final = {0x0FD1: "SyncML 1.0", 0x0FD3: "SyncML 1.1", 0x1201: "SyncML 1.2"}
+TREE_PUBLIC_NAME: Final = "-//OMA//DTD-DM-DDF 1.2//EN"
+"""Of a serialised tree that is a document of its own. It has no number, so it goes as text."""
 PUBLIC_NAMES: Final = frozenset(
-    f"-//SYNCML//DTD {name}//EN".casefold() for name in PUBLIC_IDS.values()
+    name.casefold()
+    for name in (TREE_PUBLIC_NAME, *(f"-//SYNCML//DTD {name}//EN" for name in PUBLIC_IDS.values()))
 )
-"""The same as text, for a literal public id; compared case-blind."""
+"""Public identifiers as text; compared case-blind."""
 
 
 def _page(first: int, names: str) -> dict[str, int]:

@@ -77,7 +77,7 @@ def test_a_document() -> None:
         Item(meta=Meta("xml", "Application/VND.syncml.dmtnds+xml; charset=utf-8"), data=MAIL),
         Item(
             meta=Meta("bin", "application/vnd.syncml.dmtnds+wbxml"),
-            data=wbxml.encode_tree(MAIL_TREE),
+            data=tnds.octets_of(MAIL_TREE),
         ),
         Item(
             meta=Meta("bin", "application/vnd.syncml.dmtnds+xml"),
@@ -134,6 +134,17 @@ def test_items_that_bring_none(item: Item, complaint: str) -> None:
 def test_documents_that_are_refused(nodes: str, complaint: str) -> None:
     with pytest.raises(SyncmlError, match=complaint):
         xml.decode_tree(text(nodes).encode())
+
+
+def test_the_header_of_a_document() -> None:
+    """The public identifier has no number: it is the first string of the table."""
+    name = b"-//OMA//DTD-DM-DDF 1.2//EN\0"
+    start = bytes.fromhex("02 00 00 6a 1b") + name + bytes.fromhex("0002 60 77 03")
+    assert wbxml.encode_tree(MAIL_TREE).startswith(start)
+    twice = MgmtTree((Node("abc"), Node("abc")))
+    with_table = wbxml.encode_tree(twice, string_table=True)
+    assert with_table[4:].startswith(bytes((len(name) + 4,)) + name + b"abc\0\0\2")
+    assert wbxml.decode_tree(with_table) == twice
 
 
 def test_a_message_is_no_tree() -> None:

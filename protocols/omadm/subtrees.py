@@ -98,6 +98,8 @@ def _flatten(
         # The insertion point is a full URI (section 6.2.3.1.5); what some servers write is
         # relative to the target of the command.
         above = given.path if given.path[: len(base)] == base else (*base, *given.path)
+    if "/" in node.name or "?" in node.name:
+        raise TreeError(StatusCode.BAD_REQUEST, "a NodeName with a slash or question mark")
     path = (*above, node.name)
     yield path, node
     for child in node.children:

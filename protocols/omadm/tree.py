@@ -458,6 +458,7 @@ class Tree:
         return StatusCode.OK
 
     def _put_nodes(self, tree: MgmtTree, base: Path) -> None:
+        acls: list[tuple[Path, str]] = []
         for path, node in flatten(tree, base, self.shared.limits):
             check_path(path, self.shared.limits)
             if is_interior(node) and self._continues(path):
@@ -470,14 +471,19 @@ class Tree:
             else:
                 meta = Meta(format=node.format, type=node.type)
                 made = leaf_node(schema, node.value, meta)
-            if node.acl:
-                try:
-                    made = dataclasses.replace(made, acl=str(Acl.parse(node.acl)))
-                except AclError as error:
-                    raise TreeError(StatusCode.BAD_REQUEST, str(error)) from None
             if node.title:
                 made = dataclasses.replace(made, title=node.title[:MAX_TITLE])
+            if node.acl:
+                acls.append((path, node.acl))
             self._root = parent.put_child(path[-1], made)
+        # An ACL may keep out even the server that brings it: only when all is there it counts.
+        for path, text in acls:
+            place = resolve(self._root, path)
+            try:
+                acl = str(Acl.parse(text))
+            except AclError as error:
+                raise TreeError(StatusCode.BAD_REQUEST, str(error)) from None
+            self._root = place.put(dataclasses.replace(place.node, acl=acl))
 
     def _continues(self, path: Path) -> bool:
         """Whether an interior node of a serialisation only leads to what hangs below one that is

@@ -255,6 +255,7 @@ def _messages(data: st.SearchStrategy) -> st.SearchStrategy:
     return st.builds(Message, headers, _tuple_of(_commands(_items(data))), st.booleans())
 
 
+messages_of_text = _messages(letters)
 messages = _messages(letters | trees)
 """Whatever both representations carry alike."""
 messages_of_any_text = _messages(st.text(max_size=12))

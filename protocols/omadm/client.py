@@ -36,7 +36,7 @@ from protocols.http.urls import Origin, parse_server
 from protocols.omadm import encoding as syncml
 from protocols.omadm import package0, wsp
 from protocols.omadm.auth import AuthType
-from protocols.omadm.dlota import PackageDownload
+from protocols.omadm.dlota import PackageDownload, refused_url
 from protocols.omadm.exchange import DmPost, SessionLost
 from protocols.omadm.fumo import FumoClient, Step
 from protocols.omadm.fumo_tables import Operation
@@ -214,6 +214,7 @@ class OmadmClient:
         step = self._fumo.step()
         if step is Step.FETCH and self._carrier is None:
             self._begin_fetch()
+            step = self._fumo.step()
         if self._task is not None:
             return  # its end looks again
         now = self._now()
@@ -257,6 +258,10 @@ class OmadmClient:
     def _begin_fetch(self) -> None:
         order = self._fumo.book.order
         assert order is not None
+        refused = refused_url(order.url)
+        if refused is not None:
+            self.device.engine.fail(*refused)
+            return
         carrier = self._carrier = Carrier(self.device, self.settings, order.url)
         account = None
         if self._options.download_auth:
@@ -296,7 +301,6 @@ class OmadmClient:
         if well:
             self._failures = 0
             self._not_before = 0.0
-            self.registered = True
             self._booted_up = False
             if reason is Reason.CHECK:
                 self._checks.done()
@@ -384,8 +388,11 @@ class OmadmClient:
             for side, nonce in ((Side.CLIENT, client.to_store), (Side.SERVER, server.to_store)):
                 if nonce is not None and session.over:
                     nonces.set(side, account.server_id, nonce)
-        well = session.phase is Phase.DONE
-        if well or session.phase is Phase.ABORTED:
+        if session.phase is Phase.DONE:
+            self.registered = True
+        # A server that aborts has its reasons: coming back at once would not change them.
+        well = session.phase in (Phase.DONE, Phase.ABORTED)
+        if well:
             self._notified_done(notified)
         return well, wait
 

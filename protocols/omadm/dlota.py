@@ -41,7 +41,7 @@ from protocols.omadm.http_auth import Account, AuthorizedHttp
 from protocols.omadm.options import scheme_of
 from protocols.omadm.personas.profile import Fumo as Persona
 
-__all__ = ["PackageDownload", "post_install_notify"]
+__all__ = ["PackageDownload", "post_install_notify", "refused_url"]
 
 REDIRECTS = 5
 NOTIFY_TRIES = 3
@@ -133,15 +133,6 @@ class PackageDownload:
 
     async def _run(self) -> bool:
         url = self._url
-        scheme = scheme_of(url)
-        if scheme not in ("http", "https"):
-            return self._fail(
-                Outcome.UNSUPPORTED_PROTOCOL if scheme else Outcome.BAD_URI, scheme[:32]
-            )
-        try:
-            locate(url)
-        except BadUrl as error:
-            return self._fail(Outcome.BAD_URI, str(error))
         engine = self._carrier.device.engine
         plain = engine.resumable and engine.uri == resume_key(url)
         if plain or not await self._is_descriptor(url):
@@ -151,9 +142,11 @@ class PackageDownload:
         descriptor = await self._descriptor(url)
         if descriptor is None:
             return False
-        resource = Resource(
-            urljoin(url, descriptor.object_uri), descriptor.size, redirects=REDIRECTS
-        )
+        target = _joined(url, descriptor.object_uri)
+        refused = refused_url(target)
+        if refused is not None:
+            return self._fail(*refused)
+        resource = Resource(target, descriptor.size, redirects=REDIRECTS)
         return await Download(self._carrier, resource, tuning=self._tuning).run()
 
     async def _is_descriptor(self, url: str) -> bool:
@@ -191,7 +184,7 @@ class PackageDownload:
             await self._tell(bad.notify_uri, bad.status)
             return None
         if descriptor.install_notify_uri:
-            self.notify_uri = urljoin(url, descriptor.install_notify_uri)
+            self.notify_uri = _joined(url, descriptor.install_notify_uri)
         name, value = self._persona.urgent
         self.urgent = descriptor.flag(name) == value
         return descriptor
@@ -199,7 +192,7 @@ class PackageDownload:
     async def _tell(self, uri: str, status: NotifyStatus) -> None:
         if uri:
             await post_install_notify(
-                self._carrier, urljoin(self._url, uri), status, self._persona.notify_tail
+                self._carrier, _joined(self._url, uri), status, self._persona.notify_tail
             )
 
     # -- internals ------------------------------------------------------------------------------
@@ -246,6 +239,28 @@ async def post_install_notify(
         if attempt < NOTIFY_TRIES:
             await clock.sleep(backoff.delay(attempt, carrier.device.random))
     return False
+
+
+def refused_url(url: str) -> tuple[Outcome, str] | None:
+    """Why nothing can be fetched from `url`, before anybody tries."""
+    scheme = scheme_of(url)
+    if not scheme:
+        return Outcome.BAD_URI, "no URL"
+    if scheme not in ("http", "https"):
+        return Outcome.UNSUPPORTED_PROTOCOL, scheme[:32]
+    try:
+        locate(url)
+    except BadUrl as error:
+        return Outcome.BAD_URI, str(error)
+    return None
+
+
+def _joined(base: str, link: str) -> str:
+    """The absolute form of a link; empty for what is none."""
+    try:
+        return urljoin(base, link)
+    except ValueError:
+        return ""
 
 
 def _is_descriptor_type(content_type: str) -> bool:

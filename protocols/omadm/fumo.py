@@ -1,9 +1,10 @@
 """Firmware updates by FUMO 1.0: the sub-tree's hooks, and what an order needs done next.
 
 The update engine holds the state and the tables (`fumo_tables`) translate it; nothing here
-remembers how far an update is. An accepted Exec becomes an order in `nvm` (`order`). `step` tells what it
-needs now, after any boot just as before it; the client does that and asks again. When the work is
-over the generic alert of `alert` goes into package 1 of a session, and `reported` closes the order.
+remembers how far an update is. An accepted Exec becomes an order in `nvm` (`order`). `step` tells
+what it needs now, after any boot just as before it; the client does that and asks again. When the
+work is over the generic alert of `alert` goes into package 1 of a session, and `reported` closes
+the order.
 
 A package that comes by Replace goes to the engine as it arrives and leaves no order: the Status of
 the Replace is the whole answer.

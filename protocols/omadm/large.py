@@ -13,6 +13,7 @@ be as large as its description says.
 from __future__ import annotations
 
 import binascii
+from typing import NamedTuple
 
 from protocols.omadm.model import Item, Meta, MgmtTree
 from protocols.omadm.status import StatusCode, TreeError
@@ -24,11 +25,32 @@ MAX_KEPT = 64 << 10
 """Octets of an object that is put together in memory, whatever its description says."""
 
 
+class _GivenUp(NamedTuple):
+    """An object that was refused before its end."""
+
+    uri: str
+    add: bool
+    status: StatusCode
+
+
 class LargeObject:
     """The object that a session is receiving, if any."""
 
-    __slots__ = ("_add", "_b64", "_ended", "_kept", "_meta", "_rest", "_received", "_room",
-                 "_sink", "_size", "_tree", "limit", "open_uri")  # fmt: skip
+    __slots__ = (
+        "_add",
+        "_b64",
+        "_ended",
+        "_given_up",
+        "_kept",
+        "_meta",
+        "_received",
+        "_rest",
+        "_sink",
+        "_size",
+        "_tree",
+        "limit",
+        "open_uri",
+    )
 
     def __init__(self, tree: Tree, limit: int) -> None:
         """`limit`: the MaxObjSize that the device has announced."""
@@ -37,22 +59,33 @@ class LargeObject:
         self.open_uri: str | None = None
         """Of the object that has begun and not ended."""
         self._add = False
+        self._given_up: _GivenUp | None = None
         self._b64 = False
         self._ended = False
         self._kept: list[str | bytes] = []
         self._meta: Meta | None = None
         self._received = 0
         self._rest = ""
-        self._room = 0
         self._sink: Sink | None = None
         self._size = 0
 
     def continues(self, item: Item, *, add: bool) -> bool:
-        """The item goes on with the object that has begun."""
-        return self.open_uri is not None and item.target == self.open_uri and add == self._add
+        """The item goes on with the object that has begun, or with one that was refused."""
+        if self.open_uri is not None:
+            return item.target == self.open_uri and add == self._add
+        given_up = self._given_up
+        if given_up is None or (item.meta is not None and item.meta.size is not None):
+            return False
+        return given_up.uri == item.target and given_up.add == add
 
     def take(self, item: Item, meta: Meta | None, *, add: bool) -> StatusCode:
-        """A chunk. Raises TreeError, and the object is given up then."""
+        """A chunk. Raises TreeError, and the object is given up then: what still comes of it is
+        answered the same, and the last of its chunks is not taken for a value."""
+        given_up = self._given_up
+        if given_up is not None and self.open_uri is None and self.continues(item, add=add):
+            if not item.more_data:
+                self._given_up = None
+            raise TreeError(given_up.status, "a chunk of an object that was refused")
         try:
             if self.open_uri is None:
                 self._begin(item, meta, add)
@@ -60,8 +93,10 @@ class LargeObject:
             if item.more_data:
                 return StatusCode.CHUNK_BUFFERED
             return self._end()
-        except TreeError:
+        except TreeError as error:
             self.break_off()
+            if item.more_data and item.target is not None:
+                self._given_up = _GivenUp(item.target, add, error.status)
             raise
 
     def break_off(self) -> None:
@@ -75,6 +110,7 @@ class LargeObject:
     # -- internals ------------------------------------------------------------------------------
 
     def _begin(self, item: Item, meta: Meta | None, add: bool) -> None:
+        self._given_up = None
         if item.target is None:
             raise TreeError(StatusCode.INCOMPLETE, "a chunk without a target")
         meta = item.meta if meta is None else _merged(meta, item.meta)

@@ -115,18 +115,7 @@ class ClientAuth:
         except AuthSyntaxError:
             return Verdict.REFUSED
         if code in (StatusCode.AUTHENTICATED, StatusCode.OK):
-            self.accepted = True
-            if code == StatusCode.AUTHENTICATED and self._kind is not AuthType.HMAC:
-                self._for_good = True
-                if nonce is not None:
-                    self.to_store = nonce  # of the next session
-                elif self._nonce:
-                    self.to_store = self._nonce
-                return Verdict.ACCEPTED
-            if nonce is not None:
-                self._nonce = nonce
-            if self._nonce:
-                self.to_store = self._nonce
+            self._welcomed(code == StatusCode.AUTHENTICATED, nonce)
             return Verdict.ACCEPTED
         if code not in (StatusCode.MISSING_CREDENTIALS, StatusCode.INVALID_CREDENTIALS):
             # Any other success is one; 4xx and 5xx of the header end the session.
@@ -141,6 +130,20 @@ class ClientAuth:
         if nonce is not None:
             self._nonce = nonce
         return Verdict.AGAIN
+
+    def _welcomed(self, for_good: bool, nonce: bytes | None) -> None:
+        self.accepted = True
+        if self._for_good:
+            if nonce is not None:
+                self.to_store = nonce
+            return
+        self._for_good = for_good and self._kind is not AuthType.HMAC
+        if not self._for_good and nonce is not None:
+            self._nonce = nonce
+        # Beside 212 it is the next session's; without a new one the old one serves again.
+        kept = self._nonce if nonce is None else nonce
+        if kept:
+            self.to_store = kept
 
     def _octets(self) -> bytes:
         return nonce_as_text(self._nonce) if self._as_text else self._nonce

@@ -292,8 +292,12 @@ class DmSession:
         if self._outbox.waiting + len(answers) > MAX_ANSWERS:
             self._end(Step.VIOLATION, "the server takes no answers")
             return None
-        self._outbox.add(answers)
         first: list[Draft] = [] if header.no_resp else [head]
+        if sending and not _work(wanting):
+            # Before what waits: with a small MaxMsgSize they would pile up behind it.
+            first += answers
+        else:
+            self._outbox.add(answers)
         reply = self._pack(first, final=whole or self._profile.quirks.wrong_final)
         if not whole:
             self._move(Step.PART)

@@ -485,11 +485,11 @@ def _messages(package: Package) -> list[list[Command]]:
     if isinstance(package, Parts):
         return package.messages
     if isinstance(package, Large):
-        return _chunks(package)
+        return chunks(package)
     return [package]
 
 
-def _chunks(large: Large) -> list[list[Command]]:
+def chunks(large: Large) -> list[list[Command]]:
     kind = Add if large.add else Replace
     data = large.data
     pieces = [data[at : at + large.chunk] for at in range(0, len(data), large.chunk)]

@@ -25,7 +25,7 @@ FILES = "http://files.test"
 SLOT = 256 * 1024
 NEW = image(2, 60_000, 2)
 FUMO = "./FwUpdate/Fotilla"
-NOTIFY = "/notify"
+REPORTS = ("update.download", "update.update", "update.downloadandupdate")
 
 
 class FileServer:
@@ -87,6 +87,7 @@ class World:
         server: dict[str, Any],
         credential: Credential,
         keep: bool,
+        bandwidth: float | None,
     ) -> None:
         self.runtime = runtime
         self.server = DmServer(runtime, uri=f"{DM}", **server)
@@ -114,6 +115,7 @@ class World:
             trace=self.lines.append,
             misbehave=lambda device: misbehave,
             options=options,
+            bandwidth=bandwidth,
         )
         self.device.on_event = lambda *event: self.events.append(event)
         self.device.attach(lambda device: OmadmClient(device, self.settings))
@@ -123,6 +125,10 @@ class World:
         client = self.device.client
         assert isinstance(client, OmadmClient)
         return client
+
+    def client_or_none(self) -> OmadmClient | None:
+        """None while the device boots."""
+        return None if self.device.client is None else self.client
 
     @property
     def version(self) -> str:
@@ -159,7 +165,7 @@ class World:
             alert
             for session in self.server.sessions
             for alert in session.generic
-            if "firmwareupdate" in str(alert.items[0].meta and alert.items[0].meta.type)
+            if str(alert.items[0].meta and alert.items[0].meta.type).endswith(REPORTS)
         ]
 
 
@@ -187,6 +193,7 @@ def run(
     server: dict[str, Any] | None = None,
     credential: Credential | None = None,
     keep: bool = True,
+    bandwidth: float | None = None,
     strict: bool = True,
     seed: int = 5,
     journal: list[str] | None = None,
@@ -197,7 +204,16 @@ def run(
     async def main() -> World:
         write = None if journal is None else journal.append
         async with Runtime.in_memory(seed=seed, journal=write) as runtime:
-            world = World(runtime, options or {}, misbehave, faults, server or {}, known, keep)
+            world = World(
+                runtime,
+                options or {},
+                misbehave,
+                faults,
+                server or {},
+                known,
+                keep,
+                bandwidth,
+            )
             world.device.power_on()
             await story(world)
             if world.device.phase.name != "OFF":

@@ -62,7 +62,7 @@ async def _http(_request: Request, error: Exception) -> Response:
     return response
 
 
-async def _broken(_request: Request, _error: Exception) -> Response:
+async def _broken(_request: Request, _fault: Exception) -> Response:
     """A fault of ours; what it is goes to the log and not to the caller."""
     return _error(500, "INTERNAL_ERROR", "The backend failed to answer")
 

@@ -5,11 +5,13 @@ from __future__ import annotations
 import asyncio
 import io
 import json
+import socket
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 import pytest
+from rich.console import Console
 
 from agent.credentials import Credential
 from agent.errors import UnusableSettings
@@ -22,11 +24,13 @@ from protocols.coap import CoapEndpoint, Code, parse_uri
 from tools.backend.backend import Backend, BackendConfig
 from tools.fleet import commands, shard
 from tools.fleet.factory import derived_key, payload
-from tools.fleet.fleet import settings_of
+from tools.fleet.fleet import join, settings_of
 from tools.fleet.image_server import ImageServer
 from tools.fleet.progress import Progress
+from tools.fleet.report import report_document
 from tools.fleet.server_address import address_towards, resolve_server
 from tools.fleet.spec import FaultShare, FleetSpec, SpecError
+from tools.fleet.summary import print_summary
 from tools.options import DemoOptions
 
 KEY = derived_key(KeyType.ECDSA_P256, 1, "test")
@@ -113,6 +117,27 @@ async def test_a_run_against_a_server_whose_operator_starts_the_update(tmp_path:
     assert result.counts.updated == 3
     # What the server believes is what it read, observed and executed: nothing was asked of it.
     assert (result.audit.agree, result.audit.differ, result.audit.unknown) == (3, 0, 0)
+
+
+async def test_why_devices_are_without_their_server_is_said(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("protocols.http.poller.FIRST_POLL_SPREAD", 0.0)
+    with socket.socket() as nobody:
+        nobody.bind(("127.0.0.1", 0))
+        url = f"http://127.0.0.1:{nobody.getsockname()[1]}"
+        spec = commands._prepared(replace(run_spec(url, tmp_path), protocol="http"))
+        async with shard.open_shard(spec) as running, asyncio.timeout(HANGS):
+            await running.start()
+            while sum(running.snapshot().troubles.values()) < 3:
+                await asyncio.sleep(0)
+            result = join("run", [spec], [running.snapshot()], seconds=1.0)
+    assert result.counts.unfinished == 3
+    reason = f"failed: unreachable (connect): {url}: Connection refused"
+    assert report_document(result)["without_server"] == {reason: 3}
+    page = io.StringIO()
+    print_summary(result, Console(file=page, width=200), None)
+    assert f"without their server: 3 {reason}" in page.getvalue()
 
 
 async def test_a_server_that_is_not_there_is_a_result(tmp_path: Path) -> None:

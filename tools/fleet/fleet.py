@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Mapping, Sequence
 
 from agent.misbehaviour import merge as merge_ledgers
@@ -45,6 +46,7 @@ def join(
         timeline=merge([shard.timeline for shard in shards]),
         misbehaviours=merge_ledgers([shard.misbehaviours for shard in shards]),
         failures=count_failures(truths, first.target),
+        troubles=sum((Counter(shard.troubles) for shard in shards), Counter[str]()),
         settings=settings_of(specs),
         report=specs[0].report_dir,
         invalid=next((shard.invalid for shard in shards if shard.invalid), None),

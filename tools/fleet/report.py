@@ -71,6 +71,7 @@ def report_document(result: RunResult) -> dict[str, object]:
         "settings": dict(result.settings),
         "target": {"version": result.target.version, "digest": result.target.digest.hex()},
         "failures": dict(result.failures),
+        "without_server": dict(result.troubles),
         "differences": [_difference(difference) for difference in result.audit.differences],
         "wrong_answers": [
             {"protocol": protocol, "misbehaviour": name, "example": example}

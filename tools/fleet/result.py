@@ -62,6 +62,8 @@ class RunResult:
     timeline: TimelineSnapshot = TimelineSnapshot()
     failures: Mapping[str, int] = field(default_factory=dict)
     """Devices that failed, by reason."""
+    troubles: Mapping[str, int] = field(default_factory=dict)
+    """Unfinished devices that were without their server at the end, by reason."""
     settings: Mapping[str, str] = field(default_factory=dict)
     """What the person asked for, as shown in the report."""
     report: str | None = None

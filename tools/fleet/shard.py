@@ -10,6 +10,7 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import gc
+from collections import Counter
 from collections.abc import AsyncIterator, Callable, Mapping
 from dataclasses import dataclass, field, replace
 
@@ -67,6 +68,8 @@ class ShardSnapshot:
     """What the server was told over the wire; devices that told it nothing are not in it."""
     misbehaviours: Mapping[tuple[str, str], Judgement] = field(default_factory=dict)
     """How the server answered what devices did wrong, by protocol and name."""
+    troubles: Mapping[str, int] = field(default_factory=dict)
+    """Unfinished devices that are without their server, by reason."""
     invalid: str | None = None
     error: str | None = None
     interrupted: bool = False
@@ -295,6 +298,7 @@ class Shard:
             seconds=self._ended - self._began,
             beliefs=dict(self._book.beliefs),
             misbehaviours=self.runtime.misbehaviours.snapshot(),
+            troubles=Counter(watch.trouble for watch in self.watches if watch.trouble),
             invalid=self._invalid(),
             error=None if self._journal is None else self._journal.error,
             interrupted=self.stop.is_set(),

@@ -12,6 +12,9 @@ from tools.fleet.timeline import LATENCIES, PERCENTILES
 MAX_DIFFERENCES = 20
 """Shown on the terminal; the report has them all."""
 
+MAX_TROUBLES = 3
+"""Most frequent reasons why devices were without their server; the report has them all."""
+
 _TITLES = {
     "registration": "registration",
     "request": "request",
@@ -31,6 +34,8 @@ def print_summary(result: RunResult, console: Console, page: str | None) -> None
     console.print(_latencies(result))
     for reason, n in result.failures.items():
         console.print(f"failed: {n:,} {reason}", markup=False)
+    for reason, n in sorted(result.troubles.items(), key=lambda item: -item[1])[:MAX_TROUBLES]:
+        console.print(f"without their server: {n:,} {reason}", markup=False)
     console.print(
         f"audit: {audited.agree:,} agree, {audited.differ:,} differ, {audited.unknown:,} unknown",
         markup=False,

@@ -6,6 +6,8 @@ about a device is the device's truth (engine and flash), never what was reported
 
 from __future__ import annotations
 
+import re
+
 from agent.device import Device, Phase
 from agent.runtime.runtime import Runtime
 from agent.update import Outcome, State
@@ -29,6 +31,8 @@ STATES = (
     BRICKED,
 )
 FINAL = frozenset({UPDATED, FAILED, BRICKED})
+# What became of the way to the server, in the terms of each kind of protocol.
+_CUT_OFF = {"check-in": "OFFLINE", "connection": "WAITING", "registration": "UNREGISTERED"}
 _LABELS = {state: state.name.lower() for state in State}
 
 
@@ -58,6 +62,7 @@ class Watch:
         "_registered",
         "_seen",
         "_target",
+        "_trouble",
         "deliveries",
         "device",
         "executes",
@@ -78,11 +83,20 @@ class Watch:
         self._reason: str | None = None
         self._registered = False
         self._seen = False
+        self._trouble: str | None = None
         device.on_event = self._event
 
     @property
     def final(self) -> bool:
         return self.state in FINAL
+
+    @property
+    def trouble(self) -> str | None:
+        """Why the device, not final, is without its server; the same for all it happens to."""
+        if self.final or self._registered or self._trouble is None:
+            return None
+        name = rf"(?<![\w-]){re.escape(self.device.name)}(?![\w-])"
+        return re.sub(name, "the device", self._trouble)
 
     def truth(self, protocol: str) -> DeviceTruth:
         engine = self.device.engine
@@ -104,6 +118,8 @@ class Watch:
             self._update_event(old, new)
         elif machine == "registration":
             self.leaving = new == "DEREGISTERING"
+        if _CUT_OFF.get(machine) == new:
+            self._trouble = cause
         self._look()
 
     def _update_event(self, old: str, new: str) -> None:

@@ -67,6 +67,7 @@ class DmDevice:
     session_id: str = ""
 
     server_nonce: bytes = b""
+    trusting: bool = False
 
     def __post_init__(self) -> None:
         self.tree = {
@@ -122,6 +123,7 @@ class DmDevice:
     def package_1(self, *alerts: Alert, final: bool = True, session: str | None = None) -> Message:
         """The first message of a new session."""
         self.sessions += 1
+        self.trusting = False
         self.session_id = f"{self.sessions:X}" if session is None else session
         self.msg_id = 0
         return Message(self.header(cred=self.cred()), tuple(self.opening(alerts)), final)
@@ -166,8 +168,9 @@ class DmDevice:
                 if one.code >= 400 and not again:
                     return None
         header_code = 212
-        if self.demand is not None and message.header.cred != self.expected_cred():
-            header_code = 401
+        if self.demand is not None and not self.trusting:
+            self.trusting = message.header.cred == self.expected_cred()
+            header_code = 212 if self.trusting else 401
         work = [one for one in message.commands if not isinstance(one, Status)]
         if any(isinstance(one, Alert) and one.code == 1223 for one in work):
             return None

@@ -111,7 +111,10 @@ async def test_a_campaign(delivery: Delivery, auth: str, encoding: str) -> None:
             client.check_now()
         await made.until(campaign)
         for member in campaign.members.values():
-            assert (member.status, member.attempts) == (states.SUCCESS, 1), (member.said, made.lines)
+            assert (member.status, member.attempts) == (states.SUCCESS, 1), (
+                member.said,
+                made.lines,
+            )
             assert "version 2.0.0" in member.said
         assert [str(device.running.version) for device in made.devices if device.running] == [
             "2.0.0"

@@ -314,11 +314,13 @@ class OmadmFace:
         mark: tuple[int, bytes],
     ) -> _Live:
         """The session that a message belongs to. Another SessionID begins a new one, and so does a
-        first message that is not the one we had: the device has rebooted."""
+        first message that is not the one we had, for the device has rebooted; and whatever comes
+        when the session is over."""
         live = self._live.get(device.name)
-        known = live is not None and live.session.id == header.session_id
-        if live is not None and known and (header.msg_id != 1 or live.last in (NO_MARK, mark)):
-            return live
+        if live is not None and live.session.id == header.session_id:
+            over = live.session.phase is Phase.OVER
+            if live.last == mark or not (over or (header.msg_id == 1 and live.last != NO_MARK)):
+                return live
         if live is not None:
             live.session.silent()
             self._drop_live(device.name)

@@ -12,6 +12,7 @@ import enum
 from collections.abc import Callable
 from dataclasses import dataclass, replace
 
+from protocols.omadm.auth import AuthType
 from protocols.omadm.encoding import Encoding, size_of
 from protocols.omadm.model import (
     Alert,
@@ -167,7 +168,11 @@ class DmSession:
             self._refuse(message, refusal)
             return []
         welcome = self._theirs.judge(header.cred, mac, body)
-        self._header_status = self._status_of_header(welcome.code)
+        code = welcome.code
+        if code == StatusCode.OK and self._for_good:
+            # A 200 would ask for credentials in every message.
+            code = StatusCode.AUTHENTICATED
+        self._header_status = self._status_of_header(code)
         if welcome.chal is not None and not welcome.hopeless:
             self._header_status = replace(self._header_status, chal=welcome.chal)
         if not welcome.trusted:
@@ -197,6 +202,11 @@ class DmSession:
         if message.final and not self._decided:
             self.job.round_over()
         return happened
+
+    @property
+    def _for_good(self) -> bool:
+        """Whether the device's credentials are taken for the whole session."""
+        return self.account.scheme in (AuthType.BASIC, AuthType.MD5)
 
     @property
     def _decided(self) -> bool:

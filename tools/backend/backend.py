@@ -152,7 +152,7 @@ class Backend:
         logs = self._logs = DeviceLogs(
             writer, self.inventory, self.time, self.timing, self.runtime.wheel
         )
-        operator = self._operator = OperatorNetwork(self.runtime, writer, self.time)
+        operator = self._operator = OperatorNetwork(self.runtime, writer, self.time, self.inventory)
         try:
             loaded = await writer.submit(self._load)
         except StoreError as error:

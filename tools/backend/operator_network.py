@@ -39,6 +39,7 @@ from agent.runtime.runtime import Runtime
 from agent.runtime.wheel import Timer
 from tools.backend import operator_store as rows
 from tools.backend.errors import BackendError, RequestRefused, StoreError
+from tools.backend.inventory import Inventory
 from tools.backend.operator_store import Attachment, ShortMessage
 from tools.backend.timing import BackendTime
 from tools.backend.writer import Writer
@@ -86,7 +87,10 @@ class MessageReport:
 class OperatorNetwork:
     """Attachments and the short-message centre of one backend."""
 
-    def __init__(self, runtime: Runtime, writer: Writer, time: BackendTime) -> None:
+    def __init__(
+        self, runtime: Runtime, writer: Writer, time: BackendTime, inventory: Inventory
+    ) -> None:
+        self._inventory = inventory
         self._runtime = runtime
         self._writer = writer
         self._time = time
@@ -132,13 +136,19 @@ class OperatorNetwork:
             socket.close()
         self._sockets.clear()
 
+    def id_of(self, device: str) -> str:
+        """The device id that is meant: a device of the inventory goes by its identity too."""
+        found = self._inventory.identified(device)
+        return device if found is None else found.device_id
+
     # -- attachments ---
 
-    async def attach(self, device_id: str, cell: str, push: Address) -> Attachment:
+    async def attach(self, device: str, cell: str, push: Address) -> Attachment:
         """A device is served by `cell` and takes datagrams at `push`; returns when it is durable.
         A device that is attached moves. Raises RequestRefused for a bad cell or address."""
         if not 0 < len(cell) <= MAX_CELL or not cell.isprintable():
             raise RequestRefused(f"cell: 1 to {MAX_CELL} printable characters")
+        device_id = self.id_of(device)
         attachment = Attachment(device_id, cell, *check_push(push), self._time.now())
         former = self._attached.get(device_id)
         # At once, so that of two requests the later one holds; it is answered after the commit.
@@ -162,8 +172,9 @@ class OperatorNetwork:
         else:
             self._attached[device_id] = former
 
-    async def detach(self, device_id: str) -> bool:
+    async def detach(self, device: str) -> bool:
         """The device is gone; returns, when that is durable, whether it was there."""
+        device_id = self.id_of(device)
         former = self._attached.pop(device_id, None)
         if former is None:
             return False
@@ -175,18 +186,18 @@ class OperatorNetwork:
         self._record(device_id, "attachment", former.cell, "", "detach")
         return True
 
-    def attachment(self, device_id: str) -> Attachment | None:
+    def attachment(self, device: str) -> Attachment | None:
         """Where a device is attached; None for one that is not."""
-        return self._attached.get(device_id)
+        return self._attached.get(self.id_of(device))
 
-    def cell_of(self, device_id: str) -> str:
+    def cell_of(self, device: str) -> str:
         """The serving cell, empty for a device that is not attached."""
-        found = self._attached.get(device_id)
+        found = self.attachment(device)
         return "" if found is None else found.cell
 
     # -- short messages ---
 
-    async def submit(self, device_id: str, pdu: bytes, validity: float) -> int:
+    async def submit(self, device: str, pdu: bytes, validity: float) -> int:
         """Take a message, valid for so many seconds; returns its number when it is durable. Raises
         MessageRefused."""
         done: asyncio.Future[None] = asyncio.get_running_loop().create_future()
@@ -199,20 +210,20 @@ class OperatorNetwork:
             else:
                 done.set_exception(error)
 
-        number = self.submit_nowait(device_id, pdu, validity, accepted)
+        number = self.submit_nowait(device, pdu, validity, accepted)
         await done
         return number
 
     def submit_nowait(
         self,
-        device_id: str,
+        device: str,
         pdu: bytes,
         validity: float,
         on_accepted: Callable[[Exception | None], None] | None = None,
     ) -> int:
         """The same without waiting: the number, before the message is durable. `on_accepted` is
         called then, with the store's error when it failed. Raises MessageRefused."""
-        message = self._take(device_id, pdu, validity)
+        message = self._take(self.id_of(device), pdu, validity)
 
         def committed(_result: Any, error: Exception | None) -> None:
             if error is None:
@@ -230,9 +241,9 @@ class OperatorNetwork:
             return report.state
         return ACCEPTED if number in self._held else ""
 
-    def waiting(self, device_id: str) -> int:
+    def waiting(self, device: str) -> int:
         """How many messages wait for a device."""
-        return len(self._waiting.get(device_id, ()))
+        return len(self._waiting.get(self.id_of(device), ()))
 
     def _take(self, device_id: str, pdu: bytes, validity: float) -> ShortMessage:
         if not 0 < len(pdu) <= MAX_PDU:

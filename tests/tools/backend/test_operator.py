@@ -240,6 +240,13 @@ async def test_a_device_goes_by_its_name_too() -> None:
         shown = await ok(await client.put("/operator/devices/meter-1", json=body))
         assert shown["deviceId"] == device.device_id
         assert backend.operator.cell_of(device.device_id) == "c1"
+        assert backend.operator.cell_of("meter-1") == "c1"
+        assert await backend.operator.detach("meter-1")
+        phone = Phone(backend.runtime)
+        await backend.operator.attach("meter-1", "c2", phone.push)
+        await backend.operator.submit("meter-1", b"x", 60.0)
+        await backend.runtime.clock.sleep(1)
+        assert phone.got == [b"x"]
 
 
 @virtual

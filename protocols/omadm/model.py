@@ -135,7 +135,7 @@ class Item:
             return binascii.a2b_base64("".join(data.split()), strict_mode=True)
         except ValueError:
             where = self.target or self.source or "an item"
-            raise SyncmlError(f"{where}: Format is b64 and Data is no base64") from None
+            raise SyncmlError(f"{where[:100]}: Format is b64 and Data is no base64") from None
 
 
 @dataclass(frozen=True, slots=True)

@@ -80,7 +80,7 @@ MANY: Final = 10
 
 Field: TypeAlias = "tuple[int, int, Structure | None, str]"
 """Kind, place in the list, what is inside it, name. A plain tuple: the decoders unpack one for
-every element, which takes three times as long for a subclass."""
+every element, which takes four times as long for a subclass."""
 
 
 class Structure:
@@ -216,7 +216,7 @@ def _build_node(values: list[Any]) -> Node:
     values[11] = () if children is None else tuple(children)
     if children is not None and values[5] is not None:
         # TNDS section 9.2.3.1.5: a node with a value ends the recursion.
-        raise SyncmlError(f"node {values[0]!r} has both Value and Node")
+        raise SyncmlError(f"node {values[0][:60]!r} has both Value and Node")
     values[5] = _carried(values[5], values[2])
     return Node(*values)
 

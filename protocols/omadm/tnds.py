@@ -30,9 +30,10 @@ def tree_of(item: Item, meta: Meta | None = None, limits: CodecLimits = _LIMITS)
     """
     if isinstance(item.data, MgmtTree):
         return item.data
-    encoding = TYPES.get(_type(item, meta))
+    type = _type(item, meta)
+    encoding = TYPES.get(type)
     if encoding is None:
-        raise SyncmlError(f"{_type(item, meta) or 'data without a type'!r} is no serialised tree")
+        raise SyncmlError(f"{type[:80] or 'data without a type'!r} is no serialised tree")
     octets = item.octets(meta.format if meta else None)
     if encoding is Encoding.XML:
         return xml.decode_tree(octets, limits)

@@ -100,13 +100,14 @@ class _Tokens(Alphabet):
         return f"{_tag(page, name, CONTENT)}{STR_I:c}%s\0{END:c}"
 
     def text(self, text: str) -> str:
+        # What is wrong is told, the text is not: it may be a password.
         if "\0" in text:
-            raise SyncmlMisuse(f"{text[:40]!r}: a string of WBXML cannot hold NUL")
+            raise SyncmlMisuse("a string of WBXML cannot hold NUL")
         if not text.isascii():
             try:
                 text.encode()
-            except UnicodeEncodeError:
-                raise SyncmlMisuse(f"{text[:40]!r} is no text") from None
+            except UnicodeEncodeError as error:
+                raise SyncmlMisuse(f"U+{ord(text[error.start]):04X} is no character") from None
         return text
 
     def data(

@@ -174,8 +174,14 @@ def _read_body(
                 if not token & CONTENT:
                     value = ""
                 elif data[pos] == STR_I and data[(end := find(b"\0", pos)) + 1] == END and end > 0:
-                    value = data[pos + 1 : end].decode()
+                    value = data[pos + 1 : end]
                     pos = end + 2
+                    try:
+                        value = value.decode()
+                    except UnicodeDecodeError:
+                        # A chunk of a large object may end, or begin, inside a character.
+                        if kind != DATA:
+                            raise
                 elif (
                     data[pos] == OPAQUE
                     and data[pos + 1] < 0x80
@@ -202,7 +208,14 @@ def _read_body(
                         value = number(value, name)
                     elif kind == TEXTS:
                         room -= 1
-                        values[slot], value = None, [*(values[slot] or ()), value.strip(_BLANKS)]
+                        if room < 0:
+                            raise _too_many(limits)
+                        value = value.strip(_BLANKS)
+                        if values[slot] is None:
+                            values[slot] = [value]
+                        else:
+                            values[slot].append(value)
+                        continue
                 if values[slot] is not None:
                     raise SyncmlError(f"{structure.name} has {name} twice")
                 values[slot] = value
@@ -253,7 +266,7 @@ def _read_body(
             else:
                 raise SyncmlError(f"{outer.name} has {name} twice")
             if room < 0:
-                raise SyncmlError(f"more than {limits.items} commands, items and nodes")
+                raise _too_many(limits)
         structure = outer
         tokens = outer.tokens
         if not stack:
@@ -261,6 +274,10 @@ def _read_body(
     if pos != len(data):
         raise SyncmlError(f"WBXML: {len(data) - pos} octets behind the end")
     return structure.build(values)
+
+
+def _too_many(limits: CodecLimits) -> SyncmlError:
+    return SyncmlError(f"more than {limits.items} commands, items and nodes")
 
 
 def _unusual(
@@ -317,7 +334,7 @@ def _string(data: bytes, pos: int, strings: _StringTable) -> tuple[bytes, int]:
 
 def _text(data: bytes, pos: int, page: int, strings: _StringTable) -> tuple[str | bytes, int, int]:
     """What stands before END or a tag, in one piece, and the position of that; bytes when any of
-    it is OPAQUE. Some write one text as several strings in a row."""
+    it is OPAQUE, or it is no UTF-8. Some write one text as several strings in a row."""
     parts: list[bytes] = []
     opaque = False
     while True:
@@ -330,7 +347,12 @@ def _text(data: bytes, pos: int, page: int, strings: _StringTable) -> tuple[str 
             page, pos = _switched(data, pos)
         else:
             joined = b"".join(parts)
-            return joined if opaque else joined.decode(), pos, page
+            if opaque:
+                return joined, pos, page
+            try:
+                return joined.decode(), pos, page
+            except UnicodeDecodeError:
+                return joined, pos, page
 
 
 def _switched(data: bytes, pos: int) -> tuple[int, int]:

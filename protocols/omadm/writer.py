@@ -197,7 +197,7 @@ class Writer:
     def _location(self, plain: str, named: str, uri: str | None, name: str | None) -> str:
         if uri is None:
             if name is not None:
-                raise SyncmlMisuse(f"LocName {name!r} without LocURI")
+                raise SyncmlMisuse("a LocName without LocURI")
             return ""
         if name is None:
             return plain % self._text(uri)
@@ -227,7 +227,13 @@ class Writer:
 
     def _commands(self, commands: Iterable[Command]) -> str:
         by_type = self._by_type
-        return "".join([by_type[type(command)](command) for command in commands])
+        written = []
+        for command in commands:
+            try:
+                written.append(by_type[type(command)](command))
+            except SyncmlMisuse as error:
+                raise SyncmlMisuse(f"{command.name} {command.cmd_id[:20]!r}: {error}") from None
+        return "".join(written)
 
     def _write_item_command(self, command: ItemCommand) -> str:
         out = self._no_resp if command.no_resp else ""

@@ -267,7 +267,9 @@ class _Markup(Alphabet):
         try:
             return _SPECIAL.sub(_escape, text)
         except KeyError as error:
-            raise SyncmlMisuse(f"{text[:40]!r}: XML cannot hold {error}") from None
+            # What is wrong is told, the text is not: it may be a password.
+            character = ord(error.args[0])
+            raise SyncmlMisuse(f"XML cannot hold U+{character:04X}") from None
 
     def data(
         self, data: str | bytes, format: str | None, page: int, name: str

@@ -36,7 +36,8 @@ from protocols.http.urls import Origin, parse_server
 from protocols.omadm import encoding as syncml
 from protocols.omadm import package0, wsp
 from protocols.omadm.auth import AuthType
-from protocols.omadm.dlota import PackageDownload, refused_url
+from protocols.omadm.descriptor import NOTIFY_STATUS, NotifyStatus
+from protocols.omadm.dlota import PackageDownload, post_install_notify, refused_url
 from protocols.omadm.exchange import DmPost, SessionLost
 from protocols.omadm.fumo import FumoClient, Step
 from protocols.omadm.fumo_tables import Operation
@@ -56,6 +57,9 @@ from protocols.omadm.tree import Tree
 from protocols.omadm.tree_hooks import Hooks
 
 __all__ = ["OmadmClient", "Reason"]
+
+REACHED = "management server"
+"""Machine of the journal: whether the last session ended well."""
 
 OFFLINE_AFTER = 2
 """Sessions that fail in a row before a device counts as unknown to its server."""
@@ -215,6 +219,8 @@ class OmadmClient:
         if step is Step.FETCH and self._carrier is None:
             self._begin_fetch()
             step = self._fumo.step()
+        if step is Step.REPORT and self._carrier is None and self._fumo.book.notify:
+            self._begin_notify()
         if self._task is not None:
             return  # its end looks again
         now = self._now()
@@ -245,7 +251,7 @@ class OmadmClient:
                 and step is not Step.REPORT
             ):
                 return Reason.NOTIFIED
-        if step is Step.REPORT:
+        if step is Step.REPORT and not self._fumo.book.notify:
             if Misbehaviour.NEVER_REPORT not in self.misbehave:
                 return Reason.REPORT
             self._fumo.reported()
@@ -275,6 +281,18 @@ class OmadmClient:
         self._fumo.book.note(trouble=download.trouble, notify=download.notify_uri)
         if done:
             self._fumo.downloaded(urgent=download.urgent)
+
+    def _begin_notify(self) -> None:
+        """Tell the download server how the update ended, before the management server is."""
+        uri, outcome = self._fumo.book.notify, self.device.engine.outcome
+        status = NotifyStatus.SUCCESS if outcome is None else NOTIFY_STATUS[outcome]
+        carrier = self._carrier = Carrier(self.device, self.settings, uri)
+        carrier.begin(self._notify_server(carrier, uri, status), self._fetched)
+
+    async def _notify_server(self, carrier: Carrier, uri: str, status: NotifyStatus | None) -> None:
+        if status is not None:
+            await post_install_notify(carrier, uri, status, self.profile.fumo.notify_tail)
+        self._fumo.book.note(notify="")
 
     def _fetched(self) -> None:
         self._carrier = None
@@ -310,8 +328,9 @@ class OmadmClient:
 
     def _failed(self, reason: Reason, wait: float | None) -> None:
         self._failures += 1
-        if self._failures >= OFFLINE_AFTER:
+        if self.registered and self._failures >= OFFLINE_AFTER:
             self.registered = False
+            self.device.record(REACHED, "ONLINE", "OFFLINE", "sessions fail")
         schedule = self.profile.schedule
         delay = schedule.retry.delay(self._failures, self.device.random)
         if wait is not None:
@@ -388,8 +407,9 @@ class OmadmClient:
             for side, nonce in ((Side.CLIENT, client.to_store), (Side.SERVER, server.to_store)):
                 if nonce is not None and session.over:
                     nonces.set(side, account.server_id, nonce)
-        if session.phase is Phase.DONE:
+        if session.phase is Phase.DONE and not self.registered:
             self.registered = True
+            self.device.record(REACHED, "OFFLINE", "ONLINE", "session ended well")
         # A server that aborts has its reasons: coming back at once would not change them.
         well = session.phase in (Phase.DONE, Phase.ABORTED)
         if well:

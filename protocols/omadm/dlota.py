@@ -120,6 +120,8 @@ class PackageDownload:
         done = await self._run()
         if not done:
             self.trouble = self._http.trouble
+        if refused_url(self.notify_uri) is not None:
+            self.notify_uri = ""
         if self.notify_uri and not (done and self._persona.notify_after_update):
             status = self._notify_status(done)
             if status is not None:
@@ -190,10 +192,9 @@ class PackageDownload:
         return descriptor
 
     async def _tell(self, uri: str, status: NotifyStatus) -> None:
-        if uri:
-            await post_install_notify(
-                self._carrier, _joined(self._url, uri), status, self._persona.notify_tail
-            )
+        target = _joined(self._url, uri) if uri else ""
+        if refused_url(target) is None:
+            await post_install_notify(self._carrier, target, status, self._persona.notify_tail)
 
     # -- internals ------------------------------------------------------------------------------
 

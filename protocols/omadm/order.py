@@ -88,6 +88,11 @@ class OrderBook:
                 # Written by another version of this program: nobody could report on it.
                 nvm.delete(NAMESPACE, _NAME)
 
+    @property
+    def notify(self) -> str:
+        """Where the order's install-notify has yet to go; empty: nowhere."""
+        return "" if self.order is None else self.order.notify
+
     def take(self, order: Order) -> None:
         """Raises TreeError: 414 for what is too long to be kept, 420 when the storage is full."""
         if len(order.url.encode()) > MAX_URL:

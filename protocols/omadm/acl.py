@@ -53,14 +53,13 @@ class Acl:
                 rights[command] = servers | {server_id}
         return Acl(tuple((name, rights[name]) for name in COMMANDS if name in rights))
 
-    def without(self, server_id: str, *, keep_commands: bool = False) -> Acl:
-        """This list without a server. A command that it was the only one for goes too, or becomes
-        everybody's with `keep_commands`."""
+    def without(self, server_id: str, fallback: Acl | None = None) -> Acl:
+        """This list without a server. A command that it was the only one for goes too, or, for
+        the root, becomes what `fallback` has for it."""
+        factory = {} if fallback is None else dict(fallback.rights)
         rights = []
         for name, servers in self.rights:
-            rest = servers - {server_id}
-            if not rest and keep_commands:
-                rest = frozenset(_EVERYBODY)
+            rest = servers - {server_id} or factory.get(name, frozenset()) - {server_id}
             if rest:
                 rights.append((name, rest))
         return Acl(tuple(rights))

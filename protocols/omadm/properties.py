@@ -19,6 +19,7 @@ No property is created: Add, Delete, Copy and Exec on one are 405.
 from __future__ import annotations
 
 from dataclasses import replace
+from types import MappingProxyType
 
 from protocols.omadm.acl import Acl, AclError
 from protocols.omadm.formats import value_size
@@ -70,13 +71,14 @@ def replace_property(
     return place.put(replace(place.node, title=value))
 
 
-def without_server(node: TreeNode, server_id: str) -> TreeNode:
+def without_server(root: TreeNode, server_id: str, factory: TreeNode) -> TreeNode:
     """The same nodes with every mention of a server that the device forgets taken out of their
-    ACLs (section 7.7.1.4); a right of the root that would be nobody's becomes everybody's."""
-    return _without(node, server_id, is_root=True)
+    ACLs (section 7.7.1.4). A right of the root that would be nobody's becomes what the factory
+    gave it."""
+    return _without(root, server_id, Acl.parse(factory.acl))
 
 
-def _without(node: TreeNode, server_id: str, *, is_root: bool = False) -> TreeNode:
+def _without(node: TreeNode, server_id: str, fallback: Acl | None = None) -> TreeNode:
     changed = {
         name: cleared
         for name, child in node.children.items()
@@ -84,10 +86,10 @@ def _without(node: TreeNode, server_id: str, *, is_root: bool = False) -> TreeNo
     }
     acl = node.acl
     if server_id in acl:
-        acl = str(Acl.parse(acl).without(server_id, keep_commands=is_root))
+        acl = str(Acl.parse(acl).without(server_id, fallback))
     if not changed and acl == node.acl:
         return node
-    return replace(node, acl=acl, children={**node.children, **changed})
+    return replace(node, acl=acl, children=MappingProxyType({**node.children, **changed}))
 
 
 def _check_supported(name: str, shared: SharedTree) -> None:

@@ -228,7 +228,7 @@ class Tree:
         if schema.type == DMACC_TYPE and schema.is_interior:
             server = place.node.children.get("ServerID")
             if server is not None and isinstance(server.value, str) and server.value:
-                root = without_server(root, server.value)
+                root = without_server(root, server.value, self.shared.root)
         self._adopt(root)
         return StatusCode.OK
 

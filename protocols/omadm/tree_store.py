@@ -125,7 +125,7 @@ def _changed(shared: TreeNode, change: Mapping[int, Any]) -> TreeNode:
         schema = shared.schema.child(name)
         if schema is not None:
             children[name] = _changed(pristine(schema), whole)
-    return TreeNode(
+    node = TreeNode(
         shared.schema,
         change.get(_FORMAT, shared.format),
         change.get(_TYPE, shared.type),
@@ -134,3 +134,7 @@ def _changed(shared: TreeNode, change: Mapping[int, Any]) -> TreeNode:
         change.get(_TITLE, shared.title),
         MappingProxyType(children),
     )
+    texts = (node.format, node.type, node.acl, node.title)
+    if not all(isinstance(text, str) for text in texts) or not isinstance(node.value, str | bytes):
+        raise TypeError("a property that is no text")
+    return node

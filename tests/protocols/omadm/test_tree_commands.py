@@ -231,7 +231,9 @@ def test_copy(source: str, target: str, status: int) -> None:
 def test_a_copy_is_of_all_that_is_below_and_keeps_no_acl() -> None:
     tree = small_tree()
     tree.replace("./Box/one?prop=ACL", f"Get={SERVER}&Replace={SERVER}")
+    tree.replace("./Box/one/a?prop=ACL", "Get=*")
     tree.copy("./Box/one", "./Box/two")
+    assert tree.get("./Box/two/a?prop=ACL")[0].data == ""
     assert tree.get("./Box/two/b")[0].data == "2"
     assert tree.get("./Box/two?prop=ACL")[0].data == ""
     tree.replace("./Box/two/b", "9")

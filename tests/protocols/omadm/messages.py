@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from pathlib import Path
 
+from hypothesis import HealthCheck, settings
 from hypothesis import strategies as st
 
 from protocols.omadm.model import (
@@ -97,6 +98,10 @@ TREE = MgmtTree(
 
 def read(name: str) -> bytes:
     return (VECTORS / name).read_bytes()
+
+
+unhurried = settings(deadline=None, suppress_health_check=[HealthCheck.too_slow])
+"""To make up a message takes a while on a machine that has other things to do."""
 
 
 # --- any message -----------------------------------------------------------------------------

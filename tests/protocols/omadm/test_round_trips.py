@@ -20,9 +20,11 @@ from tests.protocols.omadm.messages import (
     messages_of_any_text,
     read,
     trees,
+    unhurried,
 )
 
 
+@unhurried
 @given(messages)
 def test_any_message_in_both(message: Message) -> None:
     text = xml.encode(message)
@@ -39,12 +41,14 @@ def test_the_vector_in_both() -> None:
     assert xml.encode(wbxml.decode(wbxml.encode(xml.decode(text)))) == text
 
 
+@unhurried
 @given(messages_of_any_text)
 def test_any_text_in_wbxml(message: Message) -> None:
     assert wbxml.decode(wbxml.encode(message)) == message
     assert wbxml.decode(wbxml.encode(message, string_table=True)) == message
 
 
+@unhurried
 @given(binary_items())
 def test_octets_are_opaque_in_wbxml_and_base64_in_xml(item: Item) -> None:
     message = around(Replace("1", (item,)))
@@ -57,6 +61,7 @@ def test_octets_are_opaque_in_wbxml_and_base64_in_xml(item: Item) -> None:
         assert found.octets() == item.data
 
 
+@unhurried
 @given(trees)
 def test_any_tree_in_both(tree: object) -> None:
     assert xml.decode_tree(xml.encode_tree(tree)) == tree

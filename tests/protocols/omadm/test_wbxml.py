@@ -29,6 +29,7 @@ from tests.protocols.omadm.messages import (
     command_of,
     messages,
     read,
+    unhurried,
 )
 
 HEADER = bytes.fromhex("02a4016a00")
@@ -432,6 +433,7 @@ def test_any_octets(octets: bytes) -> None:
             raise SyncmlError("it was one")
 
 
+@unhurried
 @given(st.data(), messages)
 def test_any_damage(data: st.DataObject, message: Message) -> None:
     octets = bytearray(wbxml.encode(message))

@@ -24,7 +24,15 @@ from protocols.omadm.model import (
     Status,
     Unsupported,
 )
-from tests.protocols.omadm.messages import PACKAGE_1, TREE, around, command_of, messages, read
+from tests.protocols.omadm.messages import (
+    PACKAGE_1,
+    TREE,
+    around,
+    command_of,
+    messages,
+    read,
+    unhurried,
+)
 
 SYNC_HDR = (
     "<SyncHdr><VerDTD>1.2</VerDTD><VerProto>DM/1.2</VerProto><SessionID>1</SessionID>"
@@ -365,6 +373,7 @@ def test_any_octets(octets: bytes) -> None:
         xml.decode(octets)
 
 
+@unhurried
 @given(st.data(), messages)
 def test_any_damage(data: st.DataObject, message: Message) -> None:
     octets = bytearray(xml.encode(message))

@@ -9,7 +9,7 @@ STAMP := $(VENV)/.installed
 .PHONY: help install demo test lint bench interop sweeps lock clean
 
 help:
-	@echo 'make demo     1,000 virtual devices update their firmware against the embedded backend'
+	@echo 'make demo     1,300 virtual devices of three protocols update against the embedded backend'
 	@echo 'make test     the test suite'
 	@echo 'make lint     ruff, mypy --strict, one-way imports'
 	@echo 'make interop  against real peers: Leshan, gooseBit, SWUpdate, mosquitto, nginx and more (installs them)'

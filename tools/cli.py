@@ -154,7 +154,7 @@ def demo(
         typer.Option(
             "--devices", metavar="N|PROTOCOL=N,...", help="How many, or how many of each protocol."
         ),
-    ] = "lwm2m=1000,http=200",
+    ] = "lwm2m=1000,http=200,omadm=100",
     image_size: Annotated[
         str, typer.Option("--image-size", metavar="SIZE", help="Of the image signed on the spot.")
     ] = "256KiB",
@@ -172,7 +172,7 @@ def demo(
     journal: JournalFile = None,
     as_json: Json = False,
 ) -> int:
-    """Embedded backend, 1,000 LwM2M and 200 HTTP devices, real campaigns, and the audit."""
+    """Embedded backend, 1,000 LwM2M, 200 HTTP and 100 OMA-DM devices, campaigns, and the audit."""
     from tools.fleet.groups import parse_groups
     from tools.options import DemoOptions
 

@@ -29,7 +29,7 @@ DEFAULT_IMAGE_SIZE = 256 << 10
 class DemoOptions:
     """`fotilla demo`."""
 
-    groups: tuple[tuple[str, int], ...] = (("lwm2m", 1000), ("http", 200))
+    groups: tuple[tuple[str, int], ...] = (("lwm2m", 1000), ("http", 200), ("omadm", 100))
     """Protocols, and how many devices speak each."""
     image_size: int = DEFAULT_IMAGE_SIZE
     """Bytes of payload; the image is built and signed on the spot."""

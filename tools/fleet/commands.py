@@ -32,7 +32,7 @@ from tools.drivers.known import make_driver
 from tools.fleet.clients import client_maker
 from tools.fleet.factory import derived_key, equip, payload, prospect
 from tools.fleet.fleet import join
-from tools.fleet.groups import open_groups
+from tools.fleet.groups import Groups, open_groups
 from tools.fleet.image_server import ImageServer
 from tools.fleet.names import DEFAULT_PATTERN, device_names
 from tools.fleet.progress import Progress
@@ -54,8 +54,15 @@ DEMO_INTERVAL = 2.0
 SUFFIX_BYTES = 4
 """Of the random text in every name that a driven run makes at its server."""
 
-DEMO_SCHEMES = {"lwm2m": "coap", "http": "http"}
+DEMO_SCHEMES = {"lwm2m": "coap", "http": "http", "omadm": "http"}
 """What the embedded backend speaks."""
+
+DEMO_DEVICES: dict[str, tuple[tuple[str, str], ...]] = {
+    "http": (("interval", f"{DEMO_INTERVAL:g}"),),
+    # Woken by the operator network, as in the field; whoever missed it asks by itself.
+    "omadm": (("push", "0"), ("interval", "10")),
+}
+DEMO_CELL = "demo"
 
 DEMO_CONCURRENCY = 1000
 """Devices that update at once: two cores are busy with fewer, and more only wait longer."""
@@ -105,7 +112,7 @@ def demo(options: DemoOptions) -> int:
             bind=options.bind,
             faults=options.faults,
             misbehave=options.misbehave if protocol != "lwm2m" else (),
-            options=(("interval", f"{DEMO_INTERVAL:g}"),) if protocol == "http" else (),
+            options=DEMO_DEVICES.get(protocol, ()),
             bandwidth=options.bandwidth,
             report_dir=options.report_dir,
             journal=options.journal,
@@ -187,6 +194,7 @@ async def _demo(specs: Sequence[FleetSpec], host: str) -> RunResult:
                 await groups.start()
                 await groups.until_registered(REGISTRATION_SECONDS)
                 if not stop.is_set():
+                    await _attach(backend, groups)
                     for spec in specs:
                         await _demo_campaign(backend, spec)
                     await groups.wait(backend.finished.is_set, SETTLE_SECONDS)
@@ -201,15 +209,29 @@ async def _introduce(backend: Backend, spec: FleetSpec) -> FleetSpec:
     """The same group with the backend's address, and with the credentials that it demands."""
     if spec.protocol == "lwm2m":
         return replace(spec, server=_server("coap", backend.coap_address))
+    await backend.load_devices({"name": name} for name in spec.names)
+    if spec.protocol == "omadm":
+        accounts = await backend.mint_dm_accounts(spec.names)
+        owned = tuple(accounts[name] for name in spec.names)
+        return replace(spec, server=backend.omadm_url, credentials=owned)
     address = backend.http_address
     assert address is not None  # the embedded backend listens for HTTP devices
-    await backend.load_devices({"name": name} for name in spec.names)
     tokens = await backend.mint_tokens(spec.names)
     return replace(
         spec,
         server=_server("http", address),
         credentials=tuple(Credential(token=tokens[name]) for name in spec.names),
     )
+
+
+async def _attach(backend: Backend, groups: Groups) -> None:
+    """Those that can be woken attach to the operator network, as a phone would at power-up."""
+    for shard in groups.shards:
+        for watch in shard.watches:
+            push = getattr(watch.device.client, "push_address", None)
+            if push is not None:
+                known = backend.inventory.devices[watch.device.name]
+                await backend.operator.attach(known.device_id, DEMO_CELL, push)
 
 
 def _server(scheme: str, address: tuple[str, int]) -> str:
@@ -240,7 +262,7 @@ async def _embedded_backend(seed: int, host: str) -> AsyncIterator[Backend]:
     """A backend in this loop with a runtime of its own: its traffic is not the devices'."""
     async with Runtime.real(seed=seed) as runtime:
         config = BackendConfig(
-            coap=(host, 0), http=(host, 0), timing="immediate", pilot_waived=True
+            coap=(host, 0), http=(host, 0), omadm=(host, 0), timing="immediate", pilot_waived=True
         )
         backend = Backend(runtime, config)
         await backend.start()

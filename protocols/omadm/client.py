@@ -398,6 +398,7 @@ class OmadmClient:
             server,
             lambda message: syncml.size_of(message, encoding),
             self._stepped,
+            lambda item: syncml.carried(item, encoding),
         )
         self._fumo.pkg_url = lambda uri: _as_text(tree.value(uri))
         wait: float | None = None

@@ -37,11 +37,17 @@ SMALLEST_CHUNK = 64
 class Outbox:
     """The drafts of one session."""
 
-    __slots__ = ("_rest", "_size_of", "_waiting", "limit")
+    __slots__ = ("_carried", "_rest", "_size_of", "_waiting", "limit")
 
-    def __init__(self, size_of: Callable[[Message], int]) -> None:
-        """`size_of` tells the octets of a message as it will travel."""
+    def __init__(
+        self,
+        size_of: Callable[[Message], int],
+        carried: Callable[[Item], Item] = lambda item: item,
+    ) -> None:
+        """`size_of` tells the octets of a message as it will travel, `carried` makes of an item
+        what will: octets are base64 in XML, and it is that which is measured and cut."""
         self._size_of = size_of
+        self._carried = carried
         self._waiting: deque[Draft] = deque()
         self._rest: Results | None = None
         """What has not been sent yet of the large object that is on its way."""
@@ -121,7 +127,7 @@ class Outbox:
     ) -> bool:
         """Send the next chunk of the only item of `draft` and keep the rest; False: it cannot be
         cut."""
-        item = draft.items[0]
+        item = draft.items[0] if self._rest is not None else self._carried(draft.items[0])
         data = item.data
         if not isinstance(data, str | bytes):
             return False

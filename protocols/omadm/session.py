@@ -119,14 +119,16 @@ class DmSession:
         server: ServerAuth,
         size_of: Callable[[Message], int],
         on_step: Callable[[Phase, Phase, str], None] | None = None,
+        carried: Callable[[Item], Item] = lambda item: item,
     ) -> None:
-        """`size_of`: octets of a message as it travels; `on_step` is told of each change."""
+        """`size_of`: octets of a message as it travels; `on_step` is told of each change;
+        `carried`: an item as it travels, where that is not what it says."""
         self._setup = setup
         self._profile = profile
         self._client = client
         self._server = server
         self._commands = Commands(tree, profile, LargeObject(tree, profile.max_obj_size))
-        self._outbox = Outbox(size_of)
+        self._outbox = Outbox(size_of, carried)
         self._msg_id = 0
         self._server_msg_id = 0
         self._idle = 0

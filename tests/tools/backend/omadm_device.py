@@ -174,7 +174,7 @@ class DmDevice:
         work = [one for one in message.commands if not isinstance(one, Status)]
         if any(isinstance(one, Alert) and one.code == 1223 for one in work):
             return None
-        if not (work or again):
+        if message.final and not (work or again):
             return None
         header = self.header(cred=self.cred() if again else None)
         refs = (SERVER,), (self.name,)

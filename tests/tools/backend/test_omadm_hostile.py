@@ -35,7 +35,7 @@ from tests.tools.backend.test_omadm import campaign_of, fleet, member_of
 from tests.tools.backend.virtual import virtual
 from tools.backend import campaign_states as states
 from tools.backend.faces import omadm_session
-from tools.backend.faces.base import Ending, Position
+from tools.backend.faces.base import Delivery, Ending, Position
 from tools.backend.faces.omadm import SESSION_IDLE
 
 
@@ -274,6 +274,26 @@ async def test_a_device_that_takes_next_to_nothing() -> None:
         await campaign_of(backend, [device], firmware)
         answer = await device.post(with_header(device.package_1(), max_msg_size=100))
         assert codes(answer)[0] == ("SyncHdr", 413)
+
+
+@pytest.mark.parametrize("encoding", Encoding)
+@pytest.mark.parametrize("delivery", ["pull", "push"])
+@virtual
+async def test_small_messages_are_kept_small(encoding: Encoding, delivery: Delivery) -> None:
+    async with fleet() as (backend, [device], firmware):
+        device.encoding, device.max_msg = encoding, 1200 if encoding is Encoding.XML else 512
+        campaign = await campaign_of(backend, [device], firmware, delivery)
+        await device.session()  # the device checks the size of each message
+        member = member_of(campaign, device)
+        assert member.position == Position.INSTALLING, member.said
+        first = device.package_1()
+        many = tuple(Alert(str(number), 1224) for number in range(10, 40))
+        answer = await device.post(replace(first, commands=(*first.commands, *many)))
+        found = codes(answer)
+        while not answer.final:
+            answer = await device.post(Message(device.header(), (Alert("1", 1222),), False))
+            found += codes(answer)[1:]
+        assert found.count(("Alert", 200)) >= 31
 
 
 @virtual

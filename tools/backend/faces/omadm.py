@@ -67,6 +67,9 @@ from tools.backend.inventory import Device
 RANDOM_GROUP = 0xFFFF_FFFD
 """Nonces in virtual time are drawn apart from every device, and anew for every start."""
 
+LINGER = 30.0
+"""Seconds that the answer of a session which has ended is kept, in case it got lost; ours."""
+
 SESSION_IDLE = 180.0
 """Seconds after which a device that does not go on with its session has lost it; ours, the protocol
 names no time. A slow device has taken the longest answer by then."""
@@ -366,7 +369,7 @@ class OmadmFace:
         header = session.ours.mac(data)
         live.last, live.answer = mark, (data, header)
         if session.phase is Phase.OVER and self._live.get(live.device.name) is live:
-            # Its answer is kept until the timer comes, in case it gets lost.
+            self._runtime.arm(live.timer, LINGER)
             self._over(live.device.name, session)
         return Answer(data, session.encoding.content_type, header)
 

@@ -130,6 +130,7 @@ class DmSession:
         self._theirs = ServerAuth(mirror, account.client_nonce, random)
         self._header_status: Status | None = None
         self._statuses: list[Status] = []
+        self._late: list[Status] = []
         self._alerts: list[tuple[int, Item | None]] = []
         self._step: Step | None = None
         self._opened = False
@@ -420,13 +421,16 @@ class DmSession:
 
     def _last_word(self, step: Step) -> Message:
         self._move(step)
-        return self._message(self._answers(), final=True)
+        return self._message(self._answers(whole=True), final=True)
 
     def _work(self) -> Message:
         """As many of our commands as fit."""
         self._queue += self.job.requests()
         commands = self._answers()
-        sent = len(commands)
+        if self._late:
+            self._move(Step.WORK_PARTLY)
+            return self._message(commands, final=False)
+        answers = len(commands)
         while self._outgoing is not None or self._queue:
             if self._outgoing is None and self._queue[0].body is not None:
                 self._open_large(self._queue.pop(0))
@@ -438,11 +442,11 @@ class DmSession:
                 break
             else:
                 self._queue.pop(0)
-        sent = len(commands) - sent
+        sent = len(commands) - answers
         if self._outgoing is None and not self._queue:
             self._move(Step.WORK if sent else Step.END)
             return self._message(commands, final=True)
-        if not sent:
+        if not sent and answers <= 1:
             # Not even one command fits into what the device takes.
             self._abort()
             return self._last_word(Step.GIVE_UP)
@@ -480,20 +484,43 @@ class DmSession:
     def _size(self, commands: list[Command]) -> int:
         return size_of(self._message(commands, final=False), self.encoding)
 
-    def _answers(self) -> list[Command]:
-        """What is owed to the device: the status of its header and of each command, and alerts."""
-        commands: list[Command] = []
-        if not self._no_response:
-            assert self._header_status is not None
-            for status in (self._header_status, *self._statuses):
-                code = status.code
-                if status.cmd_ref in self._requesting and self.job.order is None:
-                    code = StatusCode.ACCEPTED
-                commands.append(replace(status, cmd_id=str(len(commands) + 1), code=code))
-        for code, item in self._alerts:
-            items = () if item is None else (item,)
-            commands.append(Alert(str(len(commands) + 1), code, items))
-        return commands
+    def _answers(self, *, whole: bool = False) -> list[Command]:
+        """What is owed to the device: the status of its header and of each command, and alerts.
+        What does not fit, unless it must, is left for the next message (`_late`)."""
+        owed = [] if self._no_response else self._owed()
+        commands: list[Command] = [
+            replace(status, cmd_id=str(number)) for number, status in enumerate(owed, 1)
+        ]
+        alerts = [
+            Alert(str(number), code, () if item is None else (item,))
+            for number, (code, item) in enumerate(self._alerts, len(owed) + 1)
+        ]
+        self._late = []
+        if not whole and self._size([*commands, *alerts]) > self._room:
+            # At least one beside the header's, whatever its size: a session must come to its end.
+            fitting = max(2, self._fitting(commands))
+            commands, self._late = commands[:fitting], owed[fitting:]
+            if self._late:
+                return commands
+        return [*commands, *alerts]
+
+    def _owed(self) -> list[Status]:
+        assert self._header_status is not None
+        owed = [self._header_status, *self._late]
+        for status in self._statuses:
+            if status.cmd_ref in self._requesting and self.job.order is None:
+                status = replace(status, code=StatusCode.ACCEPTED)
+            owed.append(status)
+        return owed
+
+    def _fitting(self, commands: list[Command]) -> int:
+        """How many of these statuses fit into a message; each is measured once."""
+        empty = size = self._size([])
+        for count, command in enumerate(commands):
+            size += self._size([command]) - empty
+            if size > self._room:
+                return count
+        return len(commands)
 
     def _message(self, commands: list[Command], *, final: bool) -> Message:
         first = self._sent == 1

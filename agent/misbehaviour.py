@@ -13,6 +13,8 @@ from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
 
+from agent.errors import UnusableSettings
+
 if TYPE_CHECKING:
     from agent.runtime.random import DeviceRandom
 
@@ -22,6 +24,7 @@ __all__ = [
     "Ledger",
     "Misbehaviour",
     "MisbehaviourSpec",
+    "check_known",
     "merge",
 ]
 
@@ -112,3 +115,15 @@ def merge(
         for key, judgement in ledger.items():
             merged[key] = merged.get(key, Judgement()) + judgement
     return dict(sorted(merged.items()))
+
+
+def check_known(
+    protocol: str, asked: frozenset[Misbehaviour], known: frozenset[Misbehaviour]
+) -> None:
+    """Raise UnusableSettings when devices of `protocol` cannot do all that is `asked`."""
+    strange = asked - known
+    if strange:
+        cannot, can = (
+            ", ".join(sorted(one.value for one in names)) or "nothing" for names in (strange, known)
+        )
+        raise UnusableSettings(f"{protocol} devices cannot do {cannot}; they can do {can}")

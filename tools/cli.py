@@ -36,6 +36,7 @@ from tools.fleet.spec import (
 BAD_INPUT = 2
 INVALID_RUN = 4
 INTERRUPTED = 130
+LONGEST_CHECK_IN = 366 * 86_400  # seconds; a device that is heard of less often is a lost one
 
 app = typer.Typer(
     name="fotilla",
@@ -314,7 +315,7 @@ def device(
     option: Option = None,
     credentials: Credentials = None,
     authorities: Authorities = None,
-    trace: Annotated[bool, typer.Option("--trace", help="Print every message decoded.")] = False,
+    trace: Annotated[bool, typer.Option("--trace", help="Print a line for every message.")] = False,
     as_json: Annotated[bool, typer.Option("--json", help="Print journal lines.")] = False,
 ) -> int:
     """One device in the foreground, every state change printed."""
@@ -422,7 +423,7 @@ def backend(
             http_cert=http_cert,
             http_key=http_key,
             http_client_ca=http_client_ca,
-            check_in=None if check_in is None else parse_seconds("check_in", check_in),
+            check_in=_check_in(check_in),
             seed=seed,
         )
     )
@@ -507,6 +508,15 @@ def _bandwidth(text: str | None) -> float | None:
     if text is None:
         return None
     return float(parse_size("bandwidth", text.strip().removesuffix("/s")))
+
+
+def _check_in(text: str | None) -> float | None:
+    if text is None:
+        return None
+    seconds = parse_seconds("check_in", text)
+    if not 1 <= seconds <= LONGEST_CHECK_IN:
+        raise SpecError("check_in", f"{seconds:g} s is not between 1 s and a year")
+    return seconds
 
 
 def _address(text: str | None) -> str | None:

@@ -79,7 +79,7 @@ class DeviceOptions:
     options: tuple[tuple[str, str], ...] = ()
     """Settings that only this protocol knows."""
     trace: bool = False
-    """Print every message decoded."""
+    """Print a line for every message."""
     as_json: bool = False
     """Print journal lines in place of sentences."""
 

@@ -23,7 +23,7 @@ from agent.bootloader import BootReport
 from agent.device import Device
 from agent.errors import LocalMisuse, UnusableSettings
 from agent.flash import PowerLoss
-from agent.misbehaviour import Misbehaviour
+from agent.misbehaviour import Misbehaviour, check_known
 from agent.nvm import NvmFull
 from agent.protocol import ClientSettings
 from agent.runtime.http import (
@@ -93,10 +93,7 @@ class HttpPoller:
             known = ", ".join(sorted(self.OPTIONS | COMMON_OPTIONS))
             raise UnusableSettings(f"{self.name} has no option {unknown[0]!r}; known: {known}")
         self.misbehave = settings.misbehave(device) or _BEHAVES
-        strange = self.misbehave - self.MISBEHAVIOURS - {Misbehaviour.HERD}
-        if strange:
-            names = ", ".join(sorted(one.value for one in strange))
-            raise UnusableSettings(f"{self.name} devices cannot do {names}")
+        check_known(self.name, self.misbehave, self.MISBEHAVIOURS | {Misbehaviour.HERD})
         self.device = device
         self.settings = settings
         self.origin: Origin = parse_server(settings.server)

@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING, ClassVar
 
 from agent.bootloader import BootReport
 from agent.errors import UnusableSettings
-from agent.misbehaviour import Misbehaviour
+from agent.misbehaviour import Misbehaviour, check_known
 from agent.protocol import ClientSettings
 from agent.runtime.mqtt import MqttCause, MqttConnection, MqttSettings
 from agent.runtime.network import source_address
@@ -67,10 +67,7 @@ class MqttClient(ABC):
             known = ", ".join(sorted(self.OPTIONS)) or "none"
             raise UnusableSettings(f"{self.name} has no option {min(unknown)!r}; known: {known}")
         self.misbehave = settings.misbehave(device)
-        strange = self.misbehave - self.MISBEHAVIOURS
-        if strange:
-            names = ", ".join(sorted(one.value for one in strange))
-            raise UnusableSettings(f"{self.name} devices cannot do {names}")
+        check_known(self.name, self.misbehave, self.MISBEHAVIOURS)
         self.device = device
         self.settings = settings
         self.registered = False

@@ -114,6 +114,10 @@ def write_ready_file(path: Path, backend: Backend) -> None:
 
 def serve(options: ServeOptions) -> int:
     """Serve until SIGINT or SIGTERM; returns the exit code."""
+    ready = options.ready_file
+    if ready is not None and not os.access(ready.parent, os.W_OK):
+        print(f"fotilla backend: --ready-file: cannot write into {ready.parent}", file=sys.stderr)
+        return EXIT_USAGE
     try:
         config = BackendConfig(
             db=database_path(options.db),

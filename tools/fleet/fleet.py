@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections import Counter
 from collections.abc import Mapping, Sequence
 
+from agent.misbehaviour import Judgement
 from agent.misbehaviour import merge as merge_ledgers
 from agent.runtime.metrics import MetricsSnapshot
 from tools.fleet.audit import UNKNOWN, Belief, audit
@@ -44,7 +45,9 @@ def join(
         truths=truths,
         metrics=sum((shard.metrics for shard in shards), MetricsSnapshot()),
         timeline=merge([shard.timeline for shard in shards]),
-        misbehaviours=merge_ledgers([shard.misbehaviours for shard in shards]),
+        misbehaviours=merge_ledgers(
+            [_asked_for(specs), *[shard.misbehaviours for shard in shards]]
+        ),
         failures=count_failures(truths, first.target),
         troubles=sum((Counter(shard.troubles) for shard in shards), Counter[str]()),
         settings=settings_of(specs),
@@ -55,6 +58,13 @@ def join(
         left=tuple(left),
         interrupted=any(shard.interrupted for shard in shards),
     )
+
+
+def _asked_for(specs: Sequence[FleetSpec]) -> dict[tuple[str, str], Judgement]:
+    """An entry for each misbehaviour that was asked for, though none may have met an answer."""
+    return {
+        (spec.protocol, name.value): Judgement() for spec in specs for name, _ in spec.misbehave
+    }
 
 
 SECRET_WORDS = ("token", "password", "secret")

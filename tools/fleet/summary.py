@@ -51,9 +51,11 @@ def print_summary(result: RunResult, console: Console, page: str | None) -> None
     for thing in result.left:
         console.print(f"left on the server: {thing}", markup=False, style="red")
     for (protocol, name), judgement in result.misbehaviours.items():
+        met = f"answered rightly {judgement.kept:,} times, wrongly {judgement.broken:,}"
+        if not judgement.kept + judgement.broken:
+            met = "met no answer that could be judged"
         console.print(
-            f"{protocol} {name}: answered rightly {judgement.kept:,} times, "
-            f"wrongly {judgement.broken:,}",
+            f"{protocol} {name}: {met}",
             markup=False,
             style="red" if judgement.broken else None,
         )

@@ -22,9 +22,8 @@ from collections.abc import Callable
 
 from agent.bootloader import BootReport
 from agent.device import Device
-from agent.errors import UnusableSettings
 from agent.flash import PowerLoss
-from agent.misbehaviour import Misbehaviour
+from agent.misbehaviour import Misbehaviour, check_known
 from agent.protocol import ClientSettings, protocol_clients
 from agent.runtime.http import HttpIdentity
 from agent.runtime.network import Address, DatagramSocket, source_address
@@ -77,6 +76,10 @@ class Reason(enum.Enum):
     CHECK = "check"
 
 
+_STUBBORN = frozenset({Reason.REPORT, Reason.POWER_UP})
+"""Reasons that a session may leave as they were: no acknowledged report, no confirmed image."""
+
+
 class OmadmClient:
     """Options: see docs/omadm.md. Raises UnusableSettings."""
 
@@ -110,10 +113,7 @@ class OmadmClient:
         self._options: Options = read_options(settings.options)
         self._origin: Origin = parse_server(settings.server)
         self.misbehave = settings.misbehave(device) or _BEHAVES
-        strange = self.misbehave - self.MISBEHAVIOURS - {Misbehaviour.HERD}
-        if strange:
-            names = ", ".join(sorted(one.value for one in strange))
-            raise UnusableSettings(f"{self.name} devices cannot do {names}")
+        check_known(self.name, self.misbehave, self.MISBEHAVIOURS | {Misbehaviour.HERD})
         self.device = device
         self.settings = settings
         self.registered = False
@@ -322,6 +322,9 @@ class OmadmClient:
             self._booted_up = False
             if reason is Reason.CHECK:
                 self._checks.done()
+            if reason in _STUBBORN and self._reason(self._fumo.step()) is reason:
+                # The session ended in order and nothing came of it: not at once again.
+                self._failed(reason, wait)
         else:
             self._failed(reason, wait)
         self._look()

@@ -164,7 +164,7 @@ class Welcome:
 class ServerAuth:
     """The server's side, judged by the device. `nonce` is what the last session told it to use."""
 
-    __slots__ = ("_account", "_challenges", "_nonce", "_random", "_trusted", "to_store")
+    __slots__ = ("_account", "_challenges", "_nonce", "_random", "_trusted", "to_store", "wrong")
 
     def __init__(self, account: Account, nonce: bytes, random: Callable[[int], bytes]) -> None:
         self._account = account
@@ -172,6 +172,8 @@ class ServerAuth:
         self._random = random
         self._challenges = 0
         self._trusted = False
+        self.wrong = False
+        """Its last credentials were not right."""
         self.to_store: bytes | None = None
         """The nonce that the server was told for its next credentials."""
 
@@ -180,14 +182,23 @@ class ServerAuth:
         """It has shown who it is, or need not."""
         return self._trusted or self._account.server_auth is AuthType.NONE
 
+    def glance(self, cred: Cred | None, mac: str | None, body: bytes) -> None:
+        """A message without commands is never challenged, but what it shows is looked at."""
+        given = mac is not None if self._account.server_auth is AuthType.HMAC else cred is not None
+        if not self.trusted and given:
+            self._trusted = self._right(cred, mac, body)
+            self.wrong = not self._trusted
+
     def judge(self, cred: Cred | None, mac: str | None, body: bytes) -> Welcome:
-        """A message that has commands or credentials; others are never challenged."""
+        """A message with commands."""
         account = self._account
         kind = account.server_auth
         if kind is AuthType.NONE or (self._trusted and kind is not AuthType.HMAC):
             return Welcome(StatusCode.OK)
         given = mac is not None if kind is AuthType.HMAC else cred is not None
-        if given and self._right(cred, mac, body):
+        right = given and self._right(cred, mac, body)
+        self.wrong = not right
+        if right:
             self._trusted = True
             if kind is AuthType.BASIC:
                 return Welcome(StatusCode.AUTHENTICATED)

@@ -150,8 +150,10 @@ class DmSession:
 
     @property
     def accepted(self) -> bool:
-        """The server has taken the device in, and has shown who it is as far as it must."""
-        return self._client.accepted and self._server.trusted
+        """The server has taken the device in and has shown who it is; one that wants nothing need
+        not, as nobody may challenge it."""
+        shown = self._server.trusted or (self.phase is Phase.DONE and not self._server.wrong)
+        return self._client.accepted and shown
 
     def start(self) -> Message:
         """Package 1."""
@@ -183,7 +185,9 @@ class DmSession:
             self._end(Step.VIOLATION, "the session makes no progress")
             return None
         welcome = Welcome(StatusCode.OK)
-        if wanting:
+        if not wanting:
+            self._server.glance(message.header.cred, mac, body)
+        else:
             welcome = self._server.judge(message.header.cred, mac, body)
             if welcome.hopeless:
                 self._end(Step.REFUSED, "the server's credentials stay wrong")

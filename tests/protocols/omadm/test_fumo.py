@@ -7,6 +7,7 @@ import random
 
 import pytest
 
+from agent.credentials import Credential
 from agent.faults import FaultPlan
 from agent.outcome import Outcome
 from agent.runtime.wheel import Timer
@@ -27,10 +28,10 @@ from protocols.omadm.fumo_tables import (
     Trouble,
     result_code,
 )
-from protocols.omadm.model import Get, Item
+from protocols.omadm.model import Alert, Get, Item
 from protocols.omadm.order import Order
 from tests.agent.parts import image
-from tests.protocols.omadm.dm_server import Large
+from tests.protocols.omadm.dm_server import BASIC, MAC, MD5, Large
 from tests.protocols.omadm.dm_world import FILES, FUMO, NEW, SLOT, World, order, run
 
 STATE = [Get("", (Item(target=f"{FUMO}/State"),))]
@@ -495,3 +496,26 @@ def test_att_installs_twelve_hours_later() -> None:
     world = run(story, options={"persona": "att"})
     assert times["installed"] - times["downloaded"] == pytest.approx(12 * 3600, abs=60)
     assert str(world.server.session.results[0].items[0].data) == "90"
+
+
+@pytest.mark.parametrize("server_auth", [MD5, MAC, BASIC])
+def test_an_image_on_trial_and_a_server_that_must_show_who_it_is(server_auth: str) -> None:
+    names = {MD5: "md5", MAC: "hmac", BASIC: "basic"}
+    world, result = reported(
+        options={"server-auth": names[server_auth]},
+        server={"server_auth": server_auth},
+        credential=Credential("server secret", username="user", password="client secret"),
+    )
+    assert result == "200"
+    assert len(world.server.sessions) <= 5
+
+
+def test_a_server_that_aborts_everything_is_not_beset() -> None:
+    async def story(world: World) -> None:
+        update(world)
+        await world.until(lambda: world.device.engine.state is State.INSTALLING)
+        world.server.packages += [[Alert("", 1223)] for _ in range(1000)]
+        await world.sleep(60.0)
+        assert len(world.server.sessions) < 10
+
+    run(story)

@@ -217,4 +217,6 @@ def test_att_waits_for_the_end_of_an_update() -> None:
         await world.until(lambda: bool(world.reports()), 60_000.0)
         await world.until(lambda: world.server.session.id == "1F", 60.0)
 
-    notified(story, options={"persona": "att"})
+    world = notified(story, options={"persona": "att"})
+    assert [one.items[0].data for one in world.reports()] == ["200"]
+    assert len(world.server.sessions) < 6

@@ -31,24 +31,20 @@ it (a package) and nothing is stored; an `executor` is what Exec starts.
 from __future__ import annotations
 
 import dataclasses
-from collections.abc import Callable
-from types import MappingProxyType, TracebackType
+from types import TracebackType
 
 from agent.errors import LocalMisuse
 from agent.nvm import Nvm
-from protocols.omadm.acl import Acl, AclError
 from protocols.omadm.encoding import Encoding
 from protocols.omadm.errors import SyncmlError
 from protocols.omadm.formats import leaf_node
 from protocols.omadm.model import Item, Meta, MgmtTree
-from protocols.omadm.properties import MAX_TITLE, get_property, replace_property, without_server
+from protocols.omadm.properties import get_property, replace_property, without_server
 from protocols.omadm.status import StatusCode, TreeError
-from protocols.omadm.subtrees import flatten, is_interior
 from protocols.omadm.tnds import is_tree, tree_of
 from protocols.omadm.tree_hooks import NO_HOOKS, Execution, Executor, Hooks, Sink
 from protocols.omadm.tree_list import list_items, meta_of
 from protocols.omadm.tree_nodes import (
-    ANY_NAME,
     DMACC_TYPE,
     INTERIOR,
     OWN,
@@ -57,11 +53,11 @@ from protocols.omadm.tree_nodes import (
     Schema,
     SharedTree,
     TreeNode,
-    pristine,
     resolve,
 )
+from protocols.omadm.tree_rules import Rules
 from protocols.omadm.tree_store import TreeStore
-from protocols.omadm.tree_uri import Path, TreeUri, check_path, format_path, parse_uri
+from protocols.omadm.tree_uri import Path, TreeUri, format_path, parse_uri
 
 __all__ = [
     "Execution",
@@ -73,8 +69,6 @@ __all__ = [
     "Tree",
     "TreeError",
 ]
-
-INBOX: Path = ("Inbox",)
 
 
 class Tree:
@@ -140,19 +134,19 @@ class Tree:
         what = self._parse(uri)
         place = resolve(self._root, what.path)
         if what.prop is not None:
-            self._check_acl("Get", place)
+            self._rules.check_acl("Get", place)
             size_of = "" if place.node.is_interior else self._value(place)
             data = get_property(place, what.prop, self.shared, size_of)
             return (Item(source=uri, data=data),)
-        self._check_access(Access.GET, place.node.schema)
-        self._check_acl("Get", place)
+        self._rules.check_access(Access.GET, place.node.schema)
+        self._rules.check_acl("Get", place)
         if what.list is not None:
             return list_items(
                 place,
                 what.list,
                 self.shared.features,
                 self._encoding.tree_type,
-                self._readable,
+                self._rules.readable,
                 self._listed_value,
             )
         node = place.node
@@ -167,21 +161,19 @@ class Tree:
         path = self._plain(uri)
         data = _as_tree(data, meta)
         if isinstance(data, MgmtTree):
-            return self._add_all(path, data)
-        place, schema = self._free_place(path)
+            return self._adopt(self._rules.with_sub_tree(self._root, path, data))
+        place, schema = self._rules.free_place(self._root, path)
         format = schema.formats[0] if meta is None else meta.format or schema.formats[0]
         if (format == INTERIOR) != schema.is_interior:
             raise TreeError(StatusCode.UNSUPPORTED_FORMAT, f"Format is {schema.formats[0]}")
         if schema.is_interior:
             if data:
                 raise TreeError(StatusCode.UNSUPPORTED_FORMAT, "an interior node with a value")
-            self._adopt(place.put_child(path[-1], self._new_interior(place, schema)))
-            return StatusCode.OK
+            return self._adopt(place.put_child(path[-1], self._rules.new_interior(place, schema)))
         node = leaf_node(schema, data, meta)
         sink = self._hooks.find(self._hooks.on_replace, path)
         if sink is None:
-            self._adopt(place.put_child(path[-1], node))
-            return StatusCode.OK
+            return self._adopt(place.put_child(path[-1], node))
         empty = dataclasses.replace(node, value=b"" if node.format == "bin" else "")
         root = place.put_child(path[-1], empty)
         status = self._pour(sink, path, node.value)
@@ -200,20 +192,18 @@ class Tree:
             if data is not None and not isinstance(data, str):
                 raise TreeError(StatusCode.UNSUPPORTED_FORMAT, "a property that is no text")
             root = replace_property(place, what.prop, data or "", self.shared, self.server_id)
-            self._adopt(root)
-            return StatusCode.OK
-        self._check_replace(place)
+            return self._adopt(root)
+        self._rules.check_replace(place)
         data = _as_tree(data, meta)
         if isinstance(data, MgmtTree):
-            return self._replace_all(place, data)
+            return self._adopt(self._rules.with_other_sub_tree(place, data))
         if place.node.is_interior:
             raise TreeError(StatusCode.NOT_ALLOWED, "a value for an interior node")
         node = leaf_node(place.node.schema, data, meta, place.node)
         sink = self._hooks.find(self._hooks.on_replace, place.path)
         if sink is not None:
             return self._pour(sink, place.path, node.value)
-        self._adopt(place.put(node))
-        return StatusCode.OK
+        return self._adopt(place.put(node))
 
     def delete(self, uri: str) -> StatusCode:
         """A node and all that is below it, protected or not. Raises TreeError."""
@@ -222,15 +212,14 @@ class Tree:
         parent = place.parent
         if schema.permanent:
             raise TreeError(StatusCode.NOT_ALLOWED, "a permanent node")
-        self._check_access(Access.DELETE, schema)
-        self._check_acl("Delete", place)
+        self._rules.check_access(Access.DELETE, schema)
+        self._rules.check_acl("Delete", place)
         root = parent.put_child(place.path[-1], None)
         if schema.type == DMACC_TYPE and schema.is_interior:
             server = place.node.children.get("ServerID")
             if server is not None and isinstance(server.value, str) and server.value:
                 root = without_server(root, server.value, self.shared.root)
-        self._adopt(root)
-        return StatusCode.OK
+        return self._adopt(root)
 
     def copy(self, source: str, target: str) -> StatusCode:
         """Source and target as the URIs of nodes; nothing may be at the target. Raises
@@ -239,14 +228,13 @@ class Tree:
             raise TreeError(StatusCode.NOT_IMPLEMENTED, "Copy")
         path = self._plain(target)
         place = resolve(self._root, self._plain(source))
-        self._check_access(Access.COPY, place.node.schema)
-        self._check_copied(place)
-        parent, schema = self._free_place(path)
-        node = self._copied(place, schema)
+        self._rules.check_access(Access.COPY, place.node.schema)
+        self._rules.check_copied(place)
+        parent, schema = self._rules.free_place(self._root, path)
+        node = self._rules.copied(place, schema, self._value)
         if node.is_interior:
-            node = dataclasses.replace(node, acl=self._new_interior(parent, schema).acl)
-        self._adopt(parent.put_child(path[-1], node))
-        return StatusCode.OK
+            node = dataclasses.replace(node, acl=self._rules.new_interior(parent, schema).acl)
+        return self._adopt(parent.put_child(path[-1], node))
 
     def execute(
         self, uri: str, data: str | bytes | None = None, correlator: str | None = None
@@ -256,8 +244,8 @@ class Tree:
             # Only SyncBody and Sequence may hold an Exec: what it starts cannot be taken back.
             raise TreeError(StatusCode.COMMAND_FAILED, "Exec inside Atomic")
         place = resolve(self._root, self._plain(uri))
-        self._check_access(Access.EXEC, place.node.schema)
-        self._check_acl("Exec", place)
+        self._rules.check_access(Access.EXEC, place.node.schema)
+        self._rules.check_acl("Exec", place)
         executor = self._hooks.find(self._hooks.on_execute, place.path)
         if executor is None:
             raise TreeError(StatusCode.NOT_SUPPORTED, "nothing to execute there")
@@ -268,10 +256,10 @@ class Tree:
         URI, its rights and its place, before the value is there."""
         path = self._plain(uri)
         if add:
-            schema = self._free_place(path)[1]
+            schema = self._rules.free_place(self._root, path)[1]
         else:
             place = resolve(self._root, path)
-            self._check_replace(place)
+            self._rules.check_replace(place)
             schema = place.node.schema
         if schema.is_interior:
             raise TreeError(StatusCode.NOT_ALLOWED, "a value for an interior node")
@@ -284,36 +272,11 @@ class Tree:
         self._transaction = Transaction(self)
         return self._transaction
 
-    # --- internals: rights
+    # --- internals
 
-    def _check_access(self, access: Access, schema: Schema) -> None:
-        if self.server_id is not None and not schema.access & access:
-            name = (access.name or "").capitalize()
-            raise TreeError(StatusCode.NOT_ALLOWED, f"{name}: not in the node's AccessType")
-
-    def _check_acl(self, command: str, place: Place) -> None:
-        if not place.allows(command, self.server_id):
-            raise TreeError(StatusCode.PERMISSION_DENIED, command)
-
-    def _check_replace(self, place: Place) -> None:
-        if self.server_id is not None and not place.path:
-            raise TreeError(StatusCode.NOT_ALLOWED, "the root")
-        self._check_access(Access.REPLACE, place.node.schema)
-        self._check_acl("Replace", place)
-
-    def _check_copied(self, place: Place) -> None:
-        """A copy must not show what a Get would not, nor in the middle of a sub-tree."""
-        self._check_access(Access.GET, place.node.schema)
-        self._check_acl("Get", place)
-        for name in place.node.children:
-            below = place.below(name)
-            assert below is not None
-            self._check_copied(below)
-
-    def _readable(self, place: Place) -> bool:
-        return place.allows("Get", self.server_id)
-
-    # --- internals: places
+    @property
+    def _rules(self) -> Rules:
+        return Rules(self.shared, self.server_id)
 
     def _parse(self, uri: str) -> TreeUri:
         return parse_uri(uri, self.shared.limits)
@@ -325,51 +288,6 @@ class Tree:
             resolve(self._root, what.path)
             raise TreeError(StatusCode.NOT_ALLOWED, "no such command on a property")
         return what.path
-
-    def _free_place(self, path: Path) -> tuple[Place, Schema]:
-        """The parent of a node that may be made at `path`, and what it would have to be."""
-        if not path:
-            raise TreeError(StatusCode.ALREADY_EXISTS, "the root")
-        parent = resolve(self._root, path[:-1])
-        schema = parent.node.schema.child(path[-1])
-        if schema is None or path[-1] == ANY_NAME:
-            raise TreeError(StatusCode.NOT_ALLOWED, "the description has no such node there")
-        self._check_access(Access.ADD, schema)
-        self._check_acl("Add", parent)
-        if path[-1] in parent.node.children:
-            raise TreeError(StatusCode.ALREADY_EXISTS, "a node of that name")
-        return parent, schema
-
-    def _new_interior(self, parent: Place, schema: Schema) -> TreeNode:
-        """Section 7.7.1.3: a server that may Add but not Replace at the parent gets the rights to
-        go on with what it made. What it inherits stays beside them, or it could not even Get."""
-        acl = ""
-        if not parent.allows("Replace", self.server_id):
-            assert self.server_id is not None
-            acl = str(parent.acl.granting(self.server_id, "Add", "Delete", "Replace"))
-        return dataclasses.replace(pristine(schema), acl=acl) if acl else pristine(schema)
-
-    def _copied(self, place: Place, schema: Schema) -> TreeNode:
-        """The nodes at `place` under another description; ACLs stay behind, as for what is added
-        (what the standard says of them is unknown to us)."""
-        node = place.node
-        if node.is_interior != schema.is_interior:
-            raise TreeError(StatusCode.UNSUPPORTED_FORMAT, f"Format is {schema.formats[0]}")
-        if not node.is_interior:
-            meta = Meta(format=node.format, type=node.type or None)
-            copied = leaf_node(schema, self._value(place), meta)
-            return dataclasses.replace(copied, title=node.title)
-        children: dict[str, TreeNode] = {}
-        for name in node.children:
-            below, description = place.below(name), schema.child(name)
-            if below is None or description is None:
-                raise TreeError(StatusCode.NOT_ALLOWED, "the description has no such node there")
-            children[name] = self._copied(below, description)
-        return TreeNode(
-            schema, INTERIOR, schema.type, title=node.title, children=MappingProxyType(children)
-        )
-
-    # --- internals: values
 
     def _value(self, place: Place) -> str | bytes:
         value = place.node.value
@@ -396,120 +314,13 @@ class Tree:
             self._transaction.poured(uri, sink)
         return status
 
-    # --- internals: sub-trees
-
-    def _add_all(self, path: Path, tree: MgmtTree) -> StatusCode:
-        """The target is where the sub-tree hangs; where it does not exist yet, it is the
-        sub-tree's own root."""
-        if path[:1] == INBOX:
-            return self._add_to_inbox(tree)
-        base = path
-        if path and path[-1] not in resolve(self._root, path[:-1]).node.children:
-            if len(tree.nodes) != 1:
-                raise TreeError(StatusCode.NOT_FOUND, "the target of several nodes")
-            base = path[:-1]
-            tree = dataclasses.replace(
-                tree, nodes=(dataclasses.replace(tree.nodes[0], name=path[-1], path=None),)
-            )
-        self._all_or_nothing(lambda: self._put_nodes(tree, base))
-        return StatusCode.OK
-
-    def _add_to_inbox(self, tree: MgmtTree) -> StatusCode:
-        """Each object goes where the persona keeps its kind, under a name that is free: which one
-        is the device's to decide."""
-        place = resolve(self._root, INBOX)
-        self._check_access(Access.ADD, place.node.schema)
-        self._check_acl("Add", place)
-
-        def put() -> None:
-            for node in tree.nodes:
-                base = self.shared.inbox.get(node.ddf_name or "")
-                if base is None:
-                    raise TreeError(StatusCode.NOT_SUPPORTED, "an object of unknown kind")
-                taken = resolve(self._root, base).node.children
-                wanted = node.name or "1"
-                names = (wanted, *(f"{wanted}-{number}" for number in range(2, len(taken) + 3)))
-                name = next(one for one in names if one not in taken)
-                one = dataclasses.replace(node, name=name, path=None)
-                self._put_nodes(dataclasses.replace(tree, nodes=(one,)), base)
-
-        self._all_or_nothing(put)
-        return StatusCode.OK
-
-    def _replace_all(self, place: Place, tree: MgmtTree) -> StatusCode:
-        """The sub-tree comes in place of the node and all that was below it."""
-        if not place.node.is_interior or len(tree.nodes) != 1 or not place.path:
-            raise TreeError(StatusCode.UNSUPPORTED_FORMAT, "a sub-tree for what is none")
-        if place.node.schema.permanent:
-            raise TreeError(StatusCode.NOT_ALLOWED, "a permanent node")
-        node = dataclasses.replace(tree.nodes[0], name=place.path[-1], path=None)
-        tree = dataclasses.replace(tree, nodes=(node,))
-        acl, title = place.node.acl, place.node.title
-
-        def swap() -> None:
-            self._root = place.parent.put_child(place.path[-1], None)
-            self._put_nodes(tree, place.path[:-1])
-            made = resolve(self._root, place.path)
-            self._root = made.put(
-                dataclasses.replace(made.node, acl=node.acl or acl, title=node.title or title)
-            )
-
-        self._all_or_nothing(swap)
-        return StatusCode.OK
-
-    def _put_nodes(self, tree: MgmtTree, base: Path) -> None:
-        acls: list[tuple[Path, str]] = []
-        for path, node in flatten(tree, base, self.shared.limits):
-            check_path(path, self.shared.limits)
-            if is_interior(node) and self._continues(path):
-                continue
-            parent, schema = self._free_place(path)
-            if is_interior(node) != schema.is_interior:
-                raise TreeError(StatusCode.UNSUPPORTED_FORMAT, f"Format is {schema.formats[0]}")
-            if schema.is_interior:
-                made = self._new_interior(parent, schema)
-            else:
-                meta = Meta(format=node.format, type=node.type)
-                made = leaf_node(schema, node.value, meta)
-            if node.title:
-                made = dataclasses.replace(made, title=node.title[:MAX_TITLE])
-            if node.acl:
-                acls.append((path, node.acl))
-            self._root = parent.put_child(path[-1], made)
-        # An ACL may keep out even the server that brings it: only when all is there it counts.
-        for path, text in acls:
-            place = resolve(self._root, path)
-            try:
-                acl = str(Acl.parse(text))
-            except AclError as error:
-                raise TreeError(StatusCode.BAD_REQUEST, str(error)) from None
-            self._root = place.put(dataclasses.replace(place.node, acl=acl))
-
-    def _continues(self, path: Path) -> bool:
-        """Whether an interior node of a serialisation only leads to what hangs below one that is
-        there."""
-        try:
-            return resolve(self._root, path).node.is_interior
-        except TreeError:
-            return False
-
-    def _all_or_nothing(self, change: Callable[[], None]) -> None:
-        before = self._root
-        try:
-            change()
-            self._adopt(self._root)
-        except TreeError:
-            self._root = before
-            raise
-
-    # --- internals: keeping it
-
-    def _adopt(self, root: TreeNode) -> None:
+    def _adopt(self, root: TreeNode) -> StatusCode:
         """The only way to another tree: it is stored, or will be by the end of the Atomic."""
         data = self._store.check(self.shared.root, root)
         if self._transaction is None:
             self._store.save(data)
         self._root = root
+        return StatusCode.OK
 
     def _finish(self, root: TreeNode, *, save: bool) -> None:
         """The end of a transaction."""

@@ -304,3 +304,15 @@ def test_device_values_are_the_personas() -> None:
         "rev 2",
     ]
     assert tree.value("./DevInfo/Lang") == "de"
+
+
+def test_a_software_package_is_copied_with_its_operations() -> None:
+    tree = tree_of()
+    tree.add("./SCOMO/Download/app", None, NODE)
+    tree.add("./SCOMO/Download/app/PkgURL", "https://files.example/app")
+    assert tree.copy("./SCOMO/Download/app", "./SCOMO/Download/again") == 200
+    assert tree.get("./SCOMO/Download/again")[0].data == "Status/Operations/PkgURL"
+    # What holds a secret is not copied, wherever it would go.
+    with pytest.raises(TreeError) as caught:
+        tree.copy("./DMAcc/main", "./DMAcc/again")
+    assert caught.value.status == 405

@@ -296,6 +296,19 @@ def test_replace_puts_one_sub_tree_in_place_of_another() -> None:
     assert failed(small_tree(), "./Box/one", wrong, replace=True) == 415
 
 
+def test_a_replaced_sub_tree_keeps_the_acl_that_it_does_not_bring() -> None:
+    device = small_tree()
+    device.replace("./Box/one?prop=ACL", "Get=*&Replace=*&Add=*")
+    device.replace("./Box/one?prop=Title", "First")
+    tree = MgmtTree((Node("any name", format="node", children=(Node("x", value="1"),)),))
+    assert device.replace("./Box/one", tree) == 200
+    assert device.get("./Box/one?prop=ACL")[0].data == "Add=*&Get=*&Replace=*"
+    assert device.get("./Box/one?prop=Title")[0].data == "First"
+    assert device.get("./Box/one")[0].data == "x"
+    device.replace("./Box/one", sub_tree("one"))
+    assert device.get("./Box/one?prop=ACL")[0].data == "Delete=*&Get=*"
+
+
 def test_a_tree_read_and_put_back_is_the_same() -> None:
     device = small_tree()
     (item,) = device.get("./Box/one?list=TNDS+ACL+Title")

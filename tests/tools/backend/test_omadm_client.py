@@ -12,12 +12,14 @@ from agent.device import Device
 from agent.protocol import ClientSettings
 from protocols.http.memory_transport import MemoryHttp
 from protocols.omadm.client import OmadmClient
+from protocols.omadm.personas import PERSONAS
 from tests.agent.parts import image, old_image, trusted
 from tests.tools.backend.virtual import CONFIG, virtual, world
 from tools.backend import campaign_states as states
 from tools.backend.backend import Backend
 from tools.backend.campaign_records import Campaign
-from tools.backend.faces.base import Delivery
+from tools.backend.faces.base import Delivery, Ending
+from tools.backend.timing import DAY
 
 NEW = image(2, 60_000, 2)
 SLOT = 256 * 1024
@@ -175,3 +177,70 @@ async def test_nonces_that_went_apart_come_together_again() -> None:
         assert any("forged" in line for line in made.lines)
         [member] = campaign.members.values()
         assert (member.status, member.attempts) == (states.SUCCESS, 1)
+
+
+@pytest.mark.parametrize("persona", sorted(PERSONAS))
+@pytest.mark.parametrize("delivery", ["pull", "push"])
+@virtual
+async def test_every_persona(persona: str, delivery: Delivery) -> None:
+    async with fleet(1) as made:
+        made.spawn({"persona": persona, "push": "2948"})
+        [device] = made.devices
+        device.power_on()
+        await made.attach(device)
+        await made.runtime.clock.sleep(10)
+        campaign = await campaign_of(made, delivery)
+        await made.until(campaign, 2 * DAY)
+        [member] = campaign.members.values()
+        assert (member.status, member.attempts) == (states.SUCCESS, 1), member.said
+
+
+@virtual
+async def test_a_device_that_loses_power_at_any_moment() -> None:
+    for moment in range(1, 40, 2):
+        async with fleet(1) as made:
+            made.spawn({"push": "2948"})
+            [device] = made.devices
+            device.power_on()
+            await made.attach(device)
+            await made.runtime.clock.sleep(10)
+            campaign = await campaign_of(made, "pull")
+            await made.runtime.clock.sleep(moment * 0.1)
+            device.power_off()
+            await made.runtime.clock.sleep(5)
+            device.power_on()
+            await made.attach(device)
+            await made.until(campaign)
+            [member] = campaign.members.values()
+            assert (member.status, member.attempts) == (states.SUCCESS, 1), (moment, member.said)
+
+
+@pytest.mark.parametrize(
+    ("delivery", "endings"),
+    [
+        ("pull", {Ending.INTEGRITY, Ending.SIGNATURE}),
+        # The last chunk is answered with 500, which says no more than that.
+        ("push", {Ending.REFUSED}),
+    ],
+)
+@virtual
+async def test_packages_that_are_refused(delivery: Delivery, endings: set[Ending]) -> None:
+    async with fleet(1) as made:
+        made.spawn({"push": "2948"})
+        [device] = made.devices
+        device.power_on()
+        await made.attach(device)
+        await made.runtime.clock.sleep(10)
+        spoiled = bytearray(NEW)
+        spoiled[1000] ^= 1
+        firmware = await made.backend.add_package(
+            bytes(spoiled), name="bad", version="2.0.0", protocol="OMADM"
+        )
+        campaign = await made.backend.create_campaign(
+            list(made.credentials), firmware, delivery_of=lambda _name: delivery
+        )
+        await made.until(campaign)
+        [member] = campaign.members.values()
+        assert member.status == states.FAILED
+        assert member.ending in endings, member.said
+        assert made.backend.belief(device.name).verdict == "failed"

@@ -18,6 +18,7 @@ An idle device has one account in memory, and no Task and no timer.
 from __future__ import annotations
 
 import asyncio
+import base64
 import hashlib
 import secrets
 from collections.abc import Iterable
@@ -156,7 +157,12 @@ class OmadmFace:
         )
         random = DeviceRandom(context.runtime.seed, RANDOM_GROUP, context.starts)
         # Nobody may guess a nonce, and a run in virtual time must repeat.
-        self._random = random.bytes if context.runtime.clock.virtual else secrets.token_bytes
+        self._octets = random.bytes if context.runtime.clock.virtual else secrets.token_bytes
+
+    def _random(self, count: int) -> bytes:
+        """At least so many octets of a nonce. They are text, because there are clients that take a
+        nonce for text and fail with octets from 0x80 on."""
+        return base64.b64encode(self._octets(count))
 
     # -- DeviceFace ---
 

@@ -365,6 +365,13 @@ def backend(
             "--omadm", metavar="HOST:PORT", help="Where OMA-DM devices come; port 0: any."
         ),
     ] = "127.0.0.1:8091",
+    omadm_cert: Annotated[
+        Path | None,
+        typer.Option("--omadm-cert", metavar="FILE", help="PEM certificate of that listener."),
+    ] = None,
+    omadm_key: Annotated[
+        Path | None, typer.Option("--omadm-key", metavar="FILE", help="Its PEM key.")
+    ] = None,
     http_cert: Annotated[
         Path | None,
         typer.Option("--http-cert", metavar="FILE", help="PEM certificate of that listener."),
@@ -416,6 +423,8 @@ def backend(
             rest=rest,
             http=http,
             omadm=omadm,
+            omadm_cert=omadm_cert,
+            omadm_key=omadm_key,
             db=database,
             ready_file=ready_file,
             timing=timing,

@@ -11,7 +11,8 @@ from fastapi import APIRouter, Query, Request
 
 from tools.backend import rest_models as shapes
 from tools.backend.errors import RequestRefused
-from tools.backend.inventory import PAGE, check_device_id
+from tools.backend.faces.omadm_accounts import SERVER_ID
+from tools.backend.inventory import PAGE, Account, check_device_id
 from tools.backend.rest_auth import Sessions
 from tools.backend.rest_body import read_body, read_list, read_model
 
@@ -68,15 +69,37 @@ def router(backend: Backend, sessions: Sessions) -> APIRouter:
             loaded.append({**item.model_dump(exclude_none=True), "account": account.name})
         return {"deviceCount": len(await backend.load_devices(loaded))}
 
+    def check_owner(account: Account, names: list[str]) -> None:
+        for name in names:
+            device = backend.inventory.devices.get(name)
+            if device is None or device.account != account.name:
+                raise RequestRefused(f"Device {name[:64]!r} does not exist.")
+
     @routes.post("/devices/tokens")
     async def mint(request: Request) -> dict[str, dict[str, str]]:
         account = sessions.bearer(request)
         asked = await read_model(request, shapes.InventoryNames)
-        for name in asked.names:
-            device = backend.inventory.devices.get(name)
-            if device is None or device.account != account.name:
-                raise RequestRefused(f"Device {name[:64]!r} does not exist.")
+        check_owner(account, asked.names)
         return {"tokens": await backend.mint_tokens(asked.names)}
+
+    @routes.post("/devices/dm-accounts")
+    async def mint_dm_accounts(request: Request) -> dict[str, Any]:
+        account = sessions.bearer(request)
+        asked = await read_model(request, shapes.DmAccounts)
+        check_owner(account, asked.names)
+        minted = await backend.mint_dm_accounts(asked.names, asked.auth)
+        return {
+            "serverId": SERVER_ID,
+            "auth": asked.auth,
+            "accounts": {
+                name: {
+                    "username": one.username,
+                    "password": one.password,
+                    "serverPassword": one.token,
+                }
+                for name, one in minted.items()
+            },
+        }
 
     @routes.get("/devices/unknown")
     async def unknown(request: Request, after: str = "") -> dict[str, Any]:

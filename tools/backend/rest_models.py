@@ -159,3 +159,9 @@ class InventoryNames(_Shape):
     """Admin: devices by identity."""
 
     names: Annotated[list[StrictStr], Field(max_length=MAX_DEVICES)]
+
+
+class DmAccounts(InventoryNames):
+    """Admin: devices that get a DM account."""
+
+    auth: Literal["none", "basic", "md5", "hmac"] = "md5"

@@ -55,6 +55,9 @@ class ServeOptions:
     seed: int = 0
     """Of message ids and tokens, together with the number of the start."""
     omadm: str = "127.0.0.1:8091"
+    omadm_cert: Path | None = None
+    """PEM files of the OMA-DM listener; with both it speaks TLS."""
+    omadm_key: Path | None = None
 
 
 def parse_bind(text: str) -> tuple[str, int]:
@@ -125,6 +128,7 @@ def serve(options: ServeOptions) -> int:
             rest=parse_bind(options.rest),
             http=parse_bind(options.http),
             omadm=parse_bind(options.omadm),
+            omadm_tls=tls_files(options.omadm_cert, options.omadm_key, None),
             http_tls=tls_files(options.http_cert, options.http_key, options.http_client_ca),
             contact=options.check_in,
             timing=options.timing,

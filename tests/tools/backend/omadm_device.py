@@ -67,6 +67,7 @@ class DmDevice:
     session_id: str = ""
 
     server_nonce: bytes = b""
+    server: str = SERVER
     trusting: bool = False
 
     def __post_init__(self) -> None:
@@ -90,7 +91,7 @@ class DmDevice:
         return Header(
             self.session_id,
             self.msg_id,
-            SERVER,
+            self.server,
             self.name,
             source_name=self.account.username,
             cred=cred,
@@ -118,7 +119,7 @@ class DmDevice:
             fields["x-syncml-hmac"] = hmac_header(
                 self.account.username, self.account.password, self.nonce, data
             )
-        return await self.client.post(SERVER, content=data, headers=fields)
+        return await self.client.post(self.server, content=data, headers=fields)
 
     def package_1(self, *alerts: Alert, final: bool = True, session: str | None = None) -> Message:
         """The first message of a new session."""
@@ -177,7 +178,7 @@ class DmDevice:
         if message.final and not (work or again):
             return None
         header = self.header(cred=self.cred() if again else None)
-        refs = (SERVER,), (self.name,)
+        refs = (self.server,), (self.name,)
         status = Status("1", message.header.msg_id, "0", "SyncHdr", header_code, *refs)
         if header_code == 401:
             self.server_nonce = b"a new one"
@@ -257,7 +258,7 @@ class DmDevice:
 
     # -- notifications ---
 
-    def listen(self, backend: Backend) -> Address:
+    def listen(self, backend: Backend, host: str = "10.1.0.1") -> Address:
         """Take pushed datagrams; they must be genuine."""
 
         def receive(data: bytes, _source: Address) -> None:
@@ -267,7 +268,7 @@ class DmDevice:
             assert package0.verify(push.body, SERVER_ID, self.account.token, self.server_nonce)
             self.pushed.append(package0.decode(push.body))
 
-        return backend.runtime.network.open(("10.1.0.1", 0), receive).local
+        return backend.runtime.network.open((host, 0), receive).local
 
 
 @asynccontextmanager

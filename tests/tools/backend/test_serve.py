@@ -63,6 +63,8 @@ def test_a_port_in_use_is_a_clear_error(
         ({"http": "somewhere"}, "somewhere"),
         ({"omadm": "nobody"}, "nobody"),
         ({"http_cert": Path("/nowhere.pem")}, "certificate and its key"),
+        ({"omadm_cert": Path("/nowhere.pem")}, "certificate and its key"),
+        ({"omadm_cert": Path("/no.pem"), "omadm_key": Path("/no.pem")}, "OMA-DM listener: /no.pem"),
         ({"http_cert": Path("/nowhere.pem"), "http_key": Path("/nowhere.pem")}, "/nowhere.pem"),
         ({"timing": "soon"}, "soon"),
         ({"db": "/nowhere/at/all.db"}, "/nowhere/at/all.db"),

@@ -3,7 +3,8 @@
 For each server a device keeps two, apart from each other (AAuthData of the CLCRED and SRVCRED
 accounts): the one the server gave for the device's credentials, and the one the device gave for the
 server's. Each is one record of `nvm`, written atomically: a power cut loses the newest at most, and
-then the side that has the older one is challenged, which sets both right again.
+then the side that has the older one is challenged, which sets both right again. The record also
+tells which AAuthData it followed: when a server writes another one, that is the newest nonce.
 
 When both sides disagree about the server's nonce, package 0 cannot be checked; it may then be made
 with the special nonce, and the session it starts begins with that one too, until Chal brings new
@@ -32,6 +33,8 @@ SPECIAL_NONCES = (SPECIAL_NONCE, b"\0\0\0\0")
 """Both readings: what we check accepts either."""
 
 _NAMESPACE = "omadm"
+_MARK_SIZE = 2
+"""Octets that tell one AAuthData from another; a chance hit costs one challenge."""
 _LONGEST_NAME = 64
 """Octets of a server id in a key of `nvm`; a longer one is replaced by its hash."""
 
@@ -51,13 +54,16 @@ class NonceBook:
     def __init__(
         self, nvm: Nvm, first: Callable[[Side, str], bytes] = lambda side, server: b""
     ) -> None:
-        """`first`: the nonce before any was given, from the account's AAuthData."""
+        """`first`: the account's AAuthData, the nonce until another is given."""
         self._nvm = nvm
         self._first = first
 
     def get(self, side: Side, server_id: str) -> bytes:
+        first = self._first(side, server_id)
         kept = self._nvm.get(_NAMESPACE, _key(side, server_id))
-        return self._first(side, server_id) if kept is None else kept
+        if kept is None or not kept.startswith(_mark(first)):
+            return first
+        return kept[_MARK_SIZE:]
 
     def set(self, side: Side, server_id: str, nonce: bytes) -> bool:
         """Keep the nonce of the next session; one that is kept already costs no write. False: it
@@ -65,10 +71,11 @@ class NonceBook:
         """
         if len(nonce) > MAX_NONCE:
             return False
-        if self._nvm.get(_NAMESPACE, _key(side, server_id)) == nonce:
+        record = _mark(self._first(side, server_id)) + nonce
+        if self._nvm.get(_NAMESPACE, _key(side, server_id)) == record:
             return True
         try:
-            self._nvm.set(_NAMESPACE, _key(side, server_id), nonce)
+            self._nvm.set(_NAMESPACE, _key(side, server_id), record)
         except NvmFull:
             return False
         return True
@@ -77,6 +84,10 @@ class NonceBook:
         """The account is gone."""
         for side in Side:
             self._nvm.delete(_NAMESPACE, _key(side, server_id))
+
+
+def _mark(first: bytes) -> bytes:
+    return hashlib.sha256(first).digest()[:_MARK_SIZE]
 
 
 def _key(side: Side, server_id: str) -> str:

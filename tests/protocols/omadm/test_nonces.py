@@ -37,6 +37,17 @@ def test_the_account_gives_the_first_one() -> None:
     assert book.get(Side.CLIENT, SERVER) == b"", "an empty nonce was given, and is one"
 
 
+def test_a_server_that_writes_aauthdata_gives_a_nonce() -> None:
+    data = b"factory"
+    book = NonceBook(make_nvm(), lambda side, server: data)
+    book.set(Side.CLIENT, SERVER, b"of a session")
+    assert book.get(Side.CLIENT, SERVER) == b"of a session"
+    data = b"written"
+    assert book.get(Side.CLIENT, SERVER) == b"written"
+    book.set(Side.CLIENT, SERVER, b"of the next session")
+    assert book.get(Side.CLIENT, SERVER) == b"of the next session"
+
+
 def test_the_same_nonce_again_costs_no_flash() -> None:
     nvm = make_nvm()
     book = NonceBook(nvm)

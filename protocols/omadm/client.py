@@ -18,42 +18,33 @@ from __future__ import annotations
 import asyncio
 import enum
 import math
-from collections.abc import Callable
 
 from agent.bootloader import BootReport
 from agent.device import Device
 from agent.flash import PowerLoss
 from agent.misbehaviour import Misbehaviour, check_known
 from agent.protocol import ClientSettings, protocol_clients
-from agent.runtime.http import HttpIdentity
 from agent.runtime.network import Address, DatagramSocket, source_address
 from agent.runtime.wheel import Timer
 from agent.update import EngineEvent, State
 from protocols.http.carrier import Carrier
-from protocols.http.transport import transport_of
 from protocols.http.urls import Origin, parse_server
-from protocols.omadm import encoding as syncml
 from protocols.omadm import package0, wsp
-from protocols.omadm.auth import AuthType
 from protocols.omadm.descriptor import NOTIFY_STATUS, NotifyStatus
 from protocols.omadm.dlota import PackageDownload, post_install_notify, refused_url
-from protocols.omadm.exchange import DmPost, SessionLost
 from protocols.omadm.fumo import FumoClient, Step
 from protocols.omadm.fumo_tables import Operation
 from protocols.omadm.http_auth import Account as DownloadAccount
 from protocols.omadm.interaction import CONFIRM, UserAnswer
+from protocols.omadm.misbehaviour import MISBEHAVIOURS, Wrongdoer
 from protocols.omadm.model import Alert, Item, Meta
-from protocols.omadm.nonces import SPECIAL_NONCE, NonceBook, Side
+from protocols.omadm.nonces import NonceBook, Side
 from protocols.omadm.notified import Notified, NotifiedBook
-from protocols.omadm.options import ACCOUNT, OPTIONS, Options, factory_tree, read_options
-from protocols.omadm.peer_auth import Account, ClientAuth, ServerAuth
+from protocols.omadm.options import OPTIONS, Options, read_options
 from protocols.omadm.personas.profile import Profile
 from protocols.omadm.schedule import Checks
-from protocols.omadm.session import DevInfo, DmSession, SessionSetup
 from protocols.omadm.session_tables import Phase
-from protocols.omadm.standard_objects import DmAccount, read_account, read_accounts
-from protocols.omadm.tree import Tree
-from protocols.omadm.tree_hooks import Hooks
+from protocols.omadm.talk import Plan, Talker
 
 __all__ = ["OmadmClient", "Reason"]
 
@@ -85,7 +76,7 @@ class OmadmClient:
 
     name = "omadm"
     OPTIONS = OPTIONS
-    MISBEHAVIOURS: frozenset[Misbehaviour] = frozenset()
+    MISBEHAVIOURS = MISBEHAVIOURS
 
     __slots__ = (
         "_booted_up",
@@ -93,7 +84,6 @@ class OmadmClient:
         "_checks",
         "_failures",
         "_fumo",
-        "_http",
         "_last_notified",
         "_not_before",
         "_notified",
@@ -101,8 +91,10 @@ class OmadmClient:
         "_origin",
         "_session_id",
         "_socket",
+        "_talker",
         "_task",
         "_timer",
+        "_wrongdoer",
         "device",
         "misbehave",
         "registered",
@@ -122,9 +114,8 @@ class OmadmClient:
         self._fumo = FumoClient(device, profile.fumo, self.misbehave)
         self._notified = NotifiedBook(device.nvm)
         self._checks = Checks(device, profile.schedule, self._options.interval)
-        self._http = transport_of(device.runtime).client(
-            HttpIdentity(device.name, self._source(), settings.credential(device))
-        )
+        self._talker = Talker(device, settings, self._options, self._fumo, self._source())
+        self._wrongdoer = Wrongdoer(self._talker, self.misbehave)
         self._booted_up = False
         self._failures = 0
         self._not_before = 0.0
@@ -181,7 +172,7 @@ class OmadmClient:
             notification = package0.decode(package)
         except package0.NotificationError as error:
             return self._ignored(str(error))
-        account = self._account(notification.server_id)
+        account = self._talker.account(notification.server_id)
         if account is None:
             return self._ignored("of a server without an account")
         nonce = NonceBook(self.device.nvm).get(Side.SERVER, account.server_id)
@@ -357,98 +348,28 @@ class OmadmClient:
             if not self._user_agrees(notified):
                 self._notified.drop()
                 return True, None
-        account = self._account(notified.server_id if notified is not None else None)
-        if account is None:
-            self.device.record("session", "NEW", "NEW", "no account")
-            return False, None
-        device = self.device
         self._session_id = (
-            notified.session_id if notified is not None else 1 + device.random.below(0xFFFF)
+            notified.session_id if notified is not None else 1 + self.device.random.below(0xFFFF)
         )
-        told = Account(
-            account.server_id,
-            account.user,
-            account.password,
-            account.server_user,
-            account.server_password,
-            account.auth,
-            account.server_auth,
-        )
-        nonces = NonceBook(device.nvm, lambda side, server: _first_nonce(account, side))
-        mine = nonces.get(Side.CLIENT, account.server_id)
-        theirs = nonces.get(Side.SERVER, account.server_id)
-        if notified is not None and notified.resynchronise:
-            mine = theirs = SPECIAL_NONCE
-        quirks = self.profile.quirks
-        client = ClientAuth(told, mine, nonce_as_text=quirks.nonce_as_text)
-        server = ServerAuth(told, theirs, device.random.bytes)
-        tree = self._tree(account.server_id)
-        encoding = self._options.encoding
         report = self._fumo.alert()
-        session = DmSession(
-            SessionSetup(
-                package0.session_text(self._session_id),
-                self._device_id(),
-                account.address,
-                account.user,
-                self._devinfo(),
-                by_server=notified is not None and notified.by_server,
-                alerts=self._alerts(reason, report, notified),
-            ),
-            self.profile,
-            tree,
-            client,
-            server,
-            lambda message: syncml.size_of(message, encoding),
-            self._stepped,
-            lambda item: syncml.carried(item, encoding),
+        await self._wrongdoer.before(report)
+        plan = Plan(
+            package0.session_text(self._session_id),
+            server_id=None if notified is None else notified.server_id,
+            by_server=notified is not None and notified.by_server,
+            resynchronise=notified is not None and notified.resynchronise,
+            alerts=self._alerts(reason, report, notified),
+            heard=None if report is None else (lambda status: self._acknowledged(report, status)),
         )
-        self._fumo.pkg_url = lambda uri: _as_text(tree.value(uri))
-        wait: float | None = None
-        try:
-            wait = await self._exchange(session, report)
-        finally:
-            for side, nonce in ((Side.CLIENT, client.to_store), (Side.SERVER, server.to_store)):
-                if nonce is not None and session.over:
-                    nonces.set(side, account.server_id, nonce)
-        if session.phase is Phase.DONE and not self.registered:
+        ended = await self._talker.talk(plan)
+        if ended.phase is Phase.DONE:
             self.registered = True
-            self.device.record(REACHED, "OFFLINE", "ONLINE", "session ended well")
         # A server that aborts has its reasons: coming back at once would not change them.
-        well = session.phase in (Phase.DONE, Phase.ABORTED)
+        well = ended.phase in (Phase.DONE, Phase.ABORTED)
         if well:
             self._notified_done(notified)
-        return well, wait
-
-    async def _exchange(self, session: DmSession, report: Alert | None) -> float | None:
-        """Message by message to the session's end; what Retry-After asked for."""
-        device, encoding = self.device, self._options.encoding
-        post = DmPost(device, self._http, self.settings, encoding, self.profile, session.post_to)
-        message = session.start()
-        healthy = False
-        while True:
-            body = syncml.encode(message, encoding)
-            try:
-                answer = await post.send(session.post_to, message, body, session.mac(body))
-            except SessionLost as lost:
-                session.lost(str(lost))
-                return lost.retry_after
-            reply = session.received(answer.message, answer.body, answer.mac)
-            if session.accepted and not healthy:
-                healthy = True
-                device.healthy()
-            if report is not None and session.alert_status and session.alert_status[0] is not None:
-                self._acknowledged(report, session.alert_status[0])
-                report = None
-            if reply is None:
-                if report is not None and session.phase is Phase.DONE:
-                    # The server took package 1 and says nothing of the alert; told once is told.
-                    self._acknowledged(report, 200)
-                return None
-            message = reply
-            wait = session.take_wait()
-            if wait:
-                await device.runtime.clock.sleep(wait)
+        await self._wrongdoer.after(report, ended)
+        return well, ended.retry_after
 
     def _acknowledged(self, report: Alert, status: int) -> None:
         """The server has heard how the order ended."""
@@ -464,66 +385,10 @@ class OmadmClient:
             verdict = "updated" if code == 200 else "failed"
             told(self.device.name, verdict, f"result {code}, answered {status}", version)
 
-    # -- what a session is made of --------------------------------------------------------------
-
-    def _account(self, server_id: str | None) -> DmAccount | None:
-        """The account of a server, or without a name the first one that is complete."""
-        tree = self._tree(None)
-        if server_id is None:
-            factory = read_account(tree, ACCOUNT) if ACCOUNT in tree.names("./DMAcc") else None
-            return factory or next(iter(read_accounts(tree)), None)
-        return next((one for one in read_accounts(tree) if one.server_id == server_id), None)
-
-    def _tree(self, server_id: str | None) -> Tree:
-        """The device's tree, as `server_id` may use it."""
-        options, device = self._options, self.device
-        known = self.settings.credential(device)
-        auth = options.auth
-        if auth is None:
-            auth = AuthType.MD5 if known.password else AuthType.NONE
-        server_auth = options.server_auth
-        if server_auth is None:
-            server_auth = AuthType.MD5 if known.token else AuthType.NONE
-        shared = factory_tree(options, self._origin.base, auth, server_auth)
-        return Tree(
-            shared,
-            device.nvm,
-            server_id=server_id,
-            hooks=self._hooks(),
-            encoding=options.encoding,
-        )
-
-    def _hooks(self) -> Hooks:
-        device, fumo = self.device, self._fumo.hooks()
-        account = f"./DMAcc/{ACCOUNT}/AppAuth"
-        known = self.settings.credential(device)
-        own: dict[str, Callable[[], str]] = {
-            "./DevInfo/DevId": self._device_id,
-            "./DevDetail/FwV": self._version,
-            "./DevDetail/SwV": self._version,
-            f"{account}/client/AAuthName": lambda: known.username or self._device_id(),
-            f"{account}/client/AAuthSecret": lambda: known.password,
-            f"{account}/server/AAuthName": lambda: self._options.server_id,
-            f"{account}/server/AAuthSecret": lambda: known.token,
-        }
-        return Hooks(fumo.on_execute, fumo.on_replace, {**fumo.computed, **own})
-
-    def _devinfo(self) -> DevInfo:
-        profile = self.profile
-        return DevInfo(
-            (
-                ("DevId", self._device_id()),
-                ("Man", profile.man),
-                ("Mod", profile.mod),
-                ("DmV", "1.2"),
-                ("Lang", profile.lang),
-            )
-        )
-
     def _alerts(
         self, reason: Reason, report: Alert | None, notified: Notified | None
     ) -> tuple[Alert, ...]:
-        alerts = [] if report is None else [report]
+        alerts = [] if report is None else self._wrongdoer.multiplied(report)
         asked = notified is not None and not notified.by_server
         request = self.profile.check_alert
         if (reason is Reason.CHECK or asked) and request is not None:
@@ -531,15 +396,6 @@ class OmadmClient:
             item = Item(meta=Meta(format=format, type=kind), data=data)
             alerts.append(Alert("", 1226, (item,)))
         return tuple(alerts)
-
-    def _device_id(self) -> str:
-        """DevInfo/DevId: 15 digits are an IMEI, anything else stands for itself."""
-        name = self.device.name.removeprefix("urn:imei:")
-        return f"IMEI:{name}" if len(name) == 15 and name.isdigit() else self.device.name
-
-    def _version(self) -> str:
-        running = self.device.running
-        return "unknown" if running is None else str(running.version)
 
     # -- notifications --------------------------------------------------------------------------
 
@@ -574,9 +430,6 @@ class OmadmClient:
 
     # -- internals ------------------------------------------------------------------------------
 
-    def _stepped(self, old: Phase, new: Phase, cause: str) -> None:
-        self.device.record("session", old.value, new.value, cause)
-
     def _source(self) -> str | None:
         if self.settings.bind is not None:
             return self.settings.bind
@@ -608,15 +461,7 @@ class OmadmClient:
             self._socket.close()
             self._socket = None
         self.registered = False
-        self._http.abort()
-
-
-def _first_nonce(account: DmAccount, side: Side) -> bytes:
-    return account.nonce if side is Side.CLIENT else account.server_nonce
-
-
-def _as_text(value: str | bytes) -> str:
-    return value if isinstance(value, str) else value.decode("utf-8", "replace")
+        self._talker.http.abort()
 
 
 protocol_clients.register("omadm")(OmadmClient)

@@ -43,9 +43,13 @@ _REDIRECTED = frozenset({301, 302, 307, 308})
 class SessionLost(Exception):
     """The server gave no answer that the session could go on with; `str` holds no secret."""
 
-    def __init__(self, detail: str, retry_after: float | None = None) -> None:
+    def __init__(
+        self, detail: str, retry_after: float | None = None, status: int | None = None
+    ) -> None:
         super().__init__(detail)
         self.retry_after = retry_after
+        self.status = status
+        """Of HTTP, where that was it."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -132,7 +136,7 @@ class DmPost:
                     url = _below(url, response.headers.get("location", ""), "redirect")
                     continue
                 if response.status != 429 and response.status < 500:
-                    raise SessionLost(problem)
+                    raise SessionLost(problem, status=response.status)
                 wait = retry_after(Headers(list(response.headers.items())), clock.utc())
             tries += 1
             if self._trace is not None:

@@ -105,6 +105,7 @@ class DmSession:
         "_setup",
         "alert_status",
         "detail",
+        "header_status",
         "on_step",
         "phase",
         "post_to",
@@ -136,6 +137,8 @@ class DmSession:
         """Where our generic alerts went: (MsgID, CmdID) to their place in the setup."""
         self.alert_status: list[int | None] = [None] * len(setup.alerts)
         """What the server answered to each of them; None: nothing yet."""
+        self.header_status = 0
+        """The last Status of our header."""
         self.phase = Phase.NEW
         self.detail = ""
         """Why it ended, where the phase does not say."""
@@ -242,6 +245,7 @@ class DmSession:
             if not isinstance(status, Status):
                 continue
             if status.cmd_ref == "0" and status.msg_ref == self._msg_id:
+                self.header_status = status.code
                 verdict = self._client.answered(status.code, status.chal)
                 if verdict is Verdict.REFUSED:
                     self.detail = f"SyncHdr {status.code}"

@@ -9,6 +9,7 @@ from urllib.parse import urlsplit
 
 from agent.errors import UnusableSettings
 from protocols.omadm.auth import AuthType
+from protocols.omadm.bootstrap import BootstrapSecrets
 from protocols.omadm.encoding import Encoding
 from protocols.omadm.personas import Profile, persona
 from protocols.omadm.standard_objects import AccountValues, DeviceValues, shared_tree
@@ -19,6 +20,8 @@ __all__ = ["ACCOUNT", "OPTIONS", "Options", "factory_tree", "read_options", "sch
 OPTIONS = frozenset(
     {
         "auth",
+        "bootstrap-pin",
+        "bootstrap-secret",
         "cell",
         "download-auth",
         "encoding",
@@ -64,6 +67,8 @@ class Options:
     cell: str
     download_auth: bool
     """A download server that challenges gets the device's own user name and password."""
+    bootstrap: BootstrapSecrets
+    """What bootstrap messages must be made with; a device without any believes none."""
 
 
 def read_options(options: Mapping[str, str]) -> Options:
@@ -96,6 +101,10 @@ def _read(given: tuple[tuple[str, str], ...]) -> Options:
         options.get("cell", ""),
         _choice("download-auth", options.get("download-auth", "none"), ("none", "device"))
         == "device",
+        BootstrapSecrets(
+            options.get("bootstrap-secret", "").encode() or None,
+            options.get("bootstrap-pin") or None,
+        ),
     )
 
 

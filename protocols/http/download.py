@@ -505,11 +505,17 @@ def _stored_tag(etag: str) -> bytes:
 
 
 class _Nowhere:
-    """Keeps nothing."""
+    """Keeps nothing, of a resource that there would be room for."""
 
-    def restart(self, etag: str, size: int | None) -> None: ...
+    def __init__(self, room: int | None) -> None:
+        self.room = room
 
-    def described(self, etag: str, size: int | None) -> None: ...
+    def restart(self, etag: str, size: int | None) -> None:
+        self.described(etag, size)
+
+    def described(self, etag: str, size: int | None) -> None:
+        if self.room is not None and size is not None and size > self.room:
+            raise DownloadFailed(Outcome.NO_SPACE, f"{size} bytes, room for {self.room}")
 
     def take(self, data: bytes) -> None: ...
 
@@ -536,11 +542,15 @@ class _Memory:
 
 
 async def check(
-    poller: Carries, resource: Resource, *, tuning: DownloadTuning = DEFAULT_DOWNLOAD
+    poller: Carries,
+    resource: Resource,
+    *,
+    tuning: DownloadTuning = DEFAULT_DOWNLOAD,
+    room: int | None = None,
 ) -> None:
-    """Download a resource, compare it with what was announced, keep nothing. Raises
-    DownloadFailed."""
-    await _Transfer(poller, resource, _Nowhere(), tuning).run()
+    """Download a resource, compare it with what was announced, keep nothing; NO_SPACE for one that
+    says it has more than `room` bytes. Raises DownloadFailed."""
+    await _Transfer(poller, resource, _Nowhere(room), tuning).run()
 
 
 async def fetch(

@@ -18,6 +18,7 @@ from __future__ import annotations
 import asyncio
 import enum
 import math
+from collections.abc import Callable
 
 from agent.bootloader import BootReport
 from agent.device import Device
@@ -29,11 +30,16 @@ from agent.runtime.wheel import Timer
 from agent.update import EngineEvent, State
 from protocols.http.carrier import Carrier
 from protocols.http.urls import Origin, parse_server
-from protocols.omadm import package0, wsp
+from protocols.omadm import bootstrap, package0, wsp
 from protocols.omadm.descriptor import NOTIFY_STATUS, NotifyStatus
-from protocols.omadm.dlota import PackageDownload, post_install_notify, refused_url
+from protocols.omadm.dlota import (
+    ComponentDownload,
+    PackageDownload,
+    post_install_notify,
+    refused_url,
+)
 from protocols.omadm.fumo import FumoClient, Step
-from protocols.omadm.fumo_tables import Operation
+from protocols.omadm.fumo_tables import Operation, Trouble
 from protocols.omadm.http_auth import Account as DownloadAccount
 from protocols.omadm.interaction import CONFIRM, UserAnswer
 from protocols.omadm.misbehaviour import MISBEHAVIOURS, Wrongdoer
@@ -43,6 +49,8 @@ from protocols.omadm.notified import Notified, NotifiedBook
 from protocols.omadm.options import OPTIONS, Options, read_options
 from protocols.omadm.personas.profile import Profile
 from protocols.omadm.schedule import Checks
+from protocols.omadm.scomo import ScomoClient
+from protocols.omadm.scomo import Step as Component
 from protocols.omadm.session_tables import Phase
 from protocols.omadm.talk import Plan, Talker
 
@@ -89,6 +97,7 @@ class OmadmClient:
         "_notified",
         "_options",
         "_origin",
+        "_scomo",
         "_session_id",
         "_socket",
         "_talker",
@@ -114,7 +123,10 @@ class OmadmClient:
         self._fumo = FumoClient(device, profile.fumo, self.misbehave)
         self._notified = NotifiedBook(device.nvm)
         self._checks = Checks(device, profile.schedule, self._options.interval)
-        self._talker = Talker(device, settings, self._options, self._fumo, self._source())
+        self._scomo = ScomoClient(device, self.misbehave)
+        self._talker = Talker(
+            device, settings, self._options, self._fumo, self._scomo, self._source()
+        )
         self._wrongdoer = Wrongdoer(self._talker, self.misbehave)
         self._booted_up = False
         self._failures = 0
@@ -175,7 +187,9 @@ class OmadmClient:
         account = self._talker.account(notification.server_id)
         if account is None:
             return self._ignored("of a server without an account")
-        nonce = NonceBook(self.device.nvm).get(Side.SERVER, account.server_id)
+        nonce = NonceBook(self.device.nvm, lambda side, server: account.server_nonce).get(
+            Side.SERVER, account.server_id
+        )
         verified = package0.verify(
             package, account.server_user or account.server_id, account.server_password, nonce
         )
@@ -195,6 +209,22 @@ class OmadmClient:
         self._look()
         return True
 
+    def bootstrapped(self, push: wsp.Push) -> bool:
+        """A message that brings a DM account has come. It is never answered; False: it is none
+        that this device acts upon."""
+        if self._task is not None:
+            # The session works on a tree of its own, and would write over what is made here.
+            return self._ignored("a bootstrap message during a session")
+        try:
+            accounts = bootstrap.receive(
+                push.body, push, self._options.bootstrap, self._talker.tree(None)
+            )
+        except bootstrap.BootstrapError as error:
+            return self._ignored(str(error))
+        for account in accounts:
+            self.device.record("account", "NONE", "KNOWN", f"bootstrap of {account.server_id}")
+        return True
+
     def check_now(self) -> None:
         """A user asks for a session."""
         self._checks.ask()
@@ -212,9 +242,13 @@ class OmadmClient:
             step = self._fumo.step()
         if step is Step.REPORT and self._carrier is None and self._fumo.book.notify:
             self._begin_notify()
+        if self._scomo.step() is Component.FETCH and self._carrier is None:
+            self._begin_component()
         if self._task is not None:
             return  # its end looks again
         now = self._now()
+        if self._scomo.step() is Component.APPLY:
+            self._scomo.apply(self._talker.tree(None))
         if step is Step.INSTALL:
             self._fumo.install()
             step = self._fumo.step()  # unless the store failed, a reboot comes
@@ -246,6 +280,10 @@ class OmadmClient:
             if Misbehaviour.NEVER_REPORT not in self.misbehave:
                 return Reason.REPORT
             self._fumo.reported()
+        if self._scomo.step() is Component.REPORT:
+            if Misbehaviour.NEVER_REPORT not in self.misbehave:
+                return Reason.REPORT
+            self._scomo.reported()
         if self._booted_up or self.device.engine.state is State.TRIAL:
             return Reason.POWER_UP
         return Reason.CHECK if self._checks.due_in() <= 0 else None
@@ -260,12 +298,32 @@ class OmadmClient:
             self.device.engine.fail(*refused)
             return
         carrier = self._carrier = Carrier(self.device, self.settings, order.url)
-        account = None
-        if self._options.download_auth:
-            known = self.settings.credential(self.device)
-            account = DownloadAccount(known.username, known.password)
-        download = PackageDownload(carrier, order.url, self.profile.fumo, account)
+        download = PackageDownload(carrier, order.url, self.profile.fumo, self._download_account())
         carrier.begin(self._fetch(download), self._fetched)
+
+    def _begin_component(self) -> None:
+        order = self._scomo.order
+        assert order is not None
+        refused = refused_url(order.url)
+        if refused is not None:
+            self._scomo.fetched(refused[0], Trouble.NONE)
+            return
+        carrier = self._carrier = Carrier(self.device, self.settings, order.url)
+        download = ComponentDownload(
+            carrier, order.url, self.profile.fumo, self._download_account()
+        )
+        carrier.begin(self._fetch_component(download), self._fetched)
+
+    async def _fetch_component(self, download: ComponentDownload) -> None:
+        await download.run()
+        assert download.outcome is not None  # the story ends with one
+        self._scomo.fetched(download.outcome, download.trouble)
+
+    def _download_account(self) -> DownloadAccount | None:
+        if not self._options.download_auth:
+            return None
+        known = self.settings.credential(self.device)
+        return DownloadAccount(known.username, known.password)
 
     async def _fetch(self, download: PackageDownload) -> None:
         done = await download.run()
@@ -351,15 +409,20 @@ class OmadmClient:
         self._session_id = (
             notified.session_id if notified is not None else 1 + self.device.random.below(0xFFFF)
         )
-        report = self._fumo.alert()
+        report, component = self._fumo.alert(), self._scomo.alert()
         await self._wrongdoer.before(report)
+        heard: list[Callable[[int], None]] = []
+        if component is not None:
+            heard.append(lambda status: self._scomo.reported())
+        if report is not None:
+            heard.append(lambda status: self._acknowledged(status))
         plan = Plan(
             package0.session_text(self._session_id),
             server_id=None if notified is None else notified.server_id,
             by_server=notified is not None and notified.by_server,
             resynchronise=notified is not None and notified.resynchronise,
-            alerts=self._alerts(reason, report, notified),
-            heard=None if report is None else (lambda status: self._acknowledged(report, status)),
+            alerts=self._alerts(reason, component, report, notified),
+            heard=tuple(heard),
         )
         ended = await self._talker.talk(plan)
         if ended.phase is Phase.DONE:
@@ -368,10 +431,10 @@ class OmadmClient:
         well = ended.phase in (Phase.DONE, Phase.ABORTED)
         if well:
             self._notified_done(notified)
-        await self._wrongdoer.after(report, ended)
+        await self._wrongdoer.after(report, ended, len(heard))
         return well, ended.retry_after
 
-    def _acknowledged(self, report: Alert, status: int) -> None:
+    def _acknowledged(self, status: int) -> None:
         """The server has heard how the order ended."""
         order = self._fumo.book.order
         if order is None:
@@ -386,9 +449,14 @@ class OmadmClient:
             told(self.device.name, verdict, f"result {code}, answered {status}", version)
 
     def _alerts(
-        self, reason: Reason, report: Alert | None, notified: Notified | None
+        self,
+        reason: Reason,
+        component: Alert | None,
+        report: Alert | None,
+        notified: Notified | None,
     ) -> tuple[Alert, ...]:
-        alerts = [] if report is None else self._wrongdoer.multiplied(report)
+        alerts = [] if component is None else [component]
+        alerts += [] if report is None else self._wrongdoer.multiplied(report)
         asked = notified is not None and not notified.by_server
         request = self.profile.check_alert
         if (reason is Reason.CHECK or asked) and request is not None:
@@ -408,6 +476,8 @@ class OmadmClient:
             return
         if push.content_type == package0.CONTENT_TYPE:
             self.device.run(self.notify, push.body)
+        elif push.content_type == bootstrap.CONTENT_TYPE:
+            self.device.run(self.bootstrapped, push)
         else:
             self._ignored(f"content type {push.content_type[:60]}")
 

@@ -49,13 +49,23 @@ _NOT_FOR_DEVICES = frozenset({1200, 1201, 1224, 1226})
 class Commands:
     """Carries out the commands of one session."""
 
-    __slots__ = ("_atomic", "_profile", "_tree", "large", "largest", "msg_ref", "waits")
+    __slots__ = (
+        "_atomic",
+        "_broken_off",
+        "_profile",
+        "_tree",
+        "large",
+        "largest",
+        "msg_ref",
+        "waits",
+    )
 
     def __init__(self, tree: Tree, profile: Profile, large: LargeObject) -> None:
         self._tree = tree
         self._profile = profile
         self.large = large
         self._atomic = False
+        self._broken_off: list[str] = []
         self.largest: int | None = None
         """MaxObjSize of the server."""
         self.msg_ref = 0
@@ -67,12 +77,19 @@ class Commands:
         """Do it; the drafts that answer it, in order."""
         return [answer for answer, silent in self._do(command) if not silent]
 
+    def take_broken_off(self) -> list[str]:
+        """The large objects that were not brought to their end, each to be told by Alert 1225."""
+        uris, self._broken_off = self._broken_off, []
+        return uris
+
     def _do(self, command: Command) -> list[tuple[Status | Results, bool]]:
         """Do it; every answer, and whether nobody wants it."""
         if isinstance(command, Sequence):
             return self._sequence(command)
         if isinstance(command, Atomic):
             return self._run_atomic(command)
+        if not isinstance(command, Add | Replace):
+            self.interrupt()
         if isinstance(command, Alert):
             answers: list[Status | Results] = [self._alert(command)]
         elif isinstance(command, Get | Add | Replace | Delete | Copy | Exec):
@@ -97,6 +114,7 @@ class Commands:
 
     def _items(self, command: _WithItems) -> list[Status | Results]:
         if not command.items:
+            self.interrupt()
             return [self._status(command, StatusCode.INCOMPLETE)]
         statuses: list[Status | Results] = []
         found: list[Item] = []
@@ -129,7 +147,10 @@ class Commands:
         tree, uri = self._tree, _target(item)
         if isinstance(command, Add | Replace):
             add = isinstance(command, Add)
-            if item.more_data or self.large.continues(item, add=add):
+            goes_on = self.large.continues(item, add=add)
+            if not goes_on:
+                self.interrupt()
+            if item.more_data or goes_on:
                 if self._atomic:
                     raise TreeError(StatusCode.NOT_SUPPORTED, "a large object inside Atomic")
                 return self.large.take(item, command.meta, add=add)
@@ -145,6 +166,13 @@ class Commands:
         if isinstance(data, MgmtTree):
             raise TreeError(StatusCode.UNSUPPORTED_FORMAT, "Exec with a serialised tree")
         return tree.execute(uri, data, command.correlator)
+
+    def interrupt(self) -> None:
+        """Something else has come where the next chunk of a large object should be."""
+        uri = self.large.open_uri
+        if uri is not None:
+            self.large.break_off()
+            self._broken_off.append(uri)
 
     # -- alerts ---------------------------------------------------------------------------------
 

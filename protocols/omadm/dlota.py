@@ -10,6 +10,7 @@ changed meanwhile), and the object goes on where the engine stopped, if it is st
 
 from __future__ import annotations
 
+from dataclasses import replace
 from urllib.parse import urljoin
 
 from agent.device import Device
@@ -23,6 +24,7 @@ from protocols.http.download import (
     DownloadFailed,
     DownloadTuning,
     Resource,
+    check,
     fetch,
     resume_key,
 )
@@ -41,11 +43,14 @@ from protocols.omadm.http_auth import Account, AuthorizedHttp
 from protocols.omadm.options import scheme_of
 from protocols.omadm.personas.profile import Fumo as Persona
 
-__all__ = ["PackageDownload", "post_install_notify", "refused_url"]
+__all__ = ["ComponentDownload", "PackageDownload", "post_install_notify", "refused_url"]
 
 REDIRECTS = 5
 NOTIFY_TRIES = 3
 """A download server that does not take its install-notify is told no more."""
+
+COMPONENT_LIMIT = 4 << 20
+"""Bytes of a component: what a device of this size has for its file system."""
 
 DESCRIPTOR_OUTCOME: dict[NotifyStatus, Outcome] = {
     NotifyStatus.INVALID_DESCRIPTOR: Outcome.INTEGRITY,
@@ -135,12 +140,8 @@ class PackageDownload:
 
     async def _run(self) -> bool:
         url = self._url
-        engine = self._carrier.device.engine
-        plain = engine.resumable and engine.uri == resume_key(url)
-        if plain or not await self._is_descriptor(url):
-            return await Download(
-                self._carrier, Resource(url, redirects=REDIRECTS), tuning=self._tuning
-            ).run()
+        if self._resumes(url) or not await self._is_descriptor(url):
+            return await self._bring(Resource(url, redirects=REDIRECTS))
         descriptor = await self._descriptor(url)
         if descriptor is None:
             return False
@@ -148,8 +149,7 @@ class PackageDownload:
         refused = refused_url(target)
         if refused is not None:
             return self._fail(*refused)
-        resource = Resource(target, descriptor.size, redirects=REDIRECTS)
-        return await Download(self._carrier, resource, tuning=self._tuning).run()
+        return await self._bring(Resource(target, descriptor.size, redirects=REDIRECTS))
 
     async def _is_descriptor(self, url: str) -> bool:
         """What is behind the package URL, by its media type. Where nobody can tell, it is a
@@ -196,18 +196,64 @@ class PackageDownload:
         if refused_url(target) is None:
             await post_install_notify(self._carrier, target, status, self._persona.notify_tail)
 
-    # -- internals ------------------------------------------------------------------------------
+    # -- where the package goes -----------------------------------------------------------------
 
-    def _notify_status(self, done: bool) -> NotifyStatus | None:
-        if done:
-            return NotifyStatus.SUCCESS
-        outcome = self._carrier.device.engine.outcome
-        return None if outcome is None else NOTIFY_STATUS[outcome]
+    @property
+    def outcome(self) -> Outcome | None:
+        """How the attempt ended."""
+        return self._carrier.device.engine.outcome
+
+    def _resumes(self, url: str) -> bool:
+        """The body of `url` itself is what an earlier uptime began."""
+        engine = self._carrier.device.engine
+        return engine.resumable and engine.uri == resume_key(url)
+
+    async def _bring(self, resource: Resource) -> bool:
+        return await Download(self._carrier, resource, tuning=self._tuning).run()
 
     def _fail(self, outcome: Outcome, detail: str) -> bool:
         engine = self._carrier.device.engine
         if engine.state in (State.IDLE, State.DOWNLOADING):
             engine.fail(outcome, detail)
+        return False
+
+    def _notify_status(self, done: bool) -> NotifyStatus | None:
+        if done:
+            return NotifyStatus.SUCCESS
+        return None if self.outcome is None else NOTIFY_STATUS[self.outcome]
+
+
+class ComponentDownload(PackageDownload):
+    """Fetches a component and keeps nothing of it: it never comes near the update engine."""
+
+    __slots__ = ("_outcome",)
+
+    def __init__(
+        self, carrier: Carries, url: str, persona: Persona, account: Account | None = None
+    ) -> None:
+        super().__init__(carrier, url, persona, account)
+        self._outcome: Outcome | None = None
+
+    @property
+    def outcome(self) -> Outcome | None:
+        return self._outcome
+
+    def _resumes(self, url: str) -> bool:
+        return False
+
+    async def _bring(self, resource: Resource) -> bool:
+        if resource.size is not None and resource.size > COMPONENT_LIMIT:
+            return self._fail(Outcome.NO_SPACE, f"{resource.size} bytes")
+        tuning = replace(self._tuning, largest=COMPONENT_LIMIT)
+        try:
+            await check(self._carrier, resource, tuning=tuning, room=COMPONENT_LIMIT)
+        except DownloadFailed as failed:
+            return self._fail(failed.outcome, failed.detail)
+        self._outcome = Outcome.SUCCESS
+        return True
+
+    def _fail(self, outcome: Outcome, detail: str) -> bool:
+        self._outcome = outcome
         return False
 
 

@@ -76,12 +76,13 @@ class Wrongdoer:
         """The report as often as this device says it."""
         return [report, report] if Misbehaviour.DUPLICATE_REPORT in self._misbehave else [report]
 
-    async def after(self, report: Alert | None, ended: Ended) -> None:
-        """What the server made of a repeated report, and one that comes too late."""
+    async def after(self, report: Alert | None, ended: Ended, again: int) -> None:
+        """What the server made of a repeated report, the alert at place `again`, and one that
+        comes too late."""
         if report is None or ended.phase is not Phase.DONE:
             return
         if self._once(Misbehaviour.DUPLICATE_REPORT):
-            self._judge(Misbehaviour.DUPLICATE_REPORT, ended.alert_status[1] or 0)
+            self._judge(Misbehaviour.DUPLICATE_REPORT, ended.alert_status[again] or 0)
         if self._once(Misbehaviour.LATE_REPORT):
             await self._session(Misbehaviour.LATE_REPORT, report)
 

@@ -18,7 +18,6 @@ from agent.errors import LocalMisuse
 from protocols.omadm.commands import Commands
 from protocols.omadm.large import LargeObject
 from protocols.omadm.model import (
-    Add,
     Alert,
     Command,
     Header,
@@ -317,24 +316,17 @@ class DmSession:
 
     def _carry_out(self, wanting: Sequence[Command], final: bool) -> list[Draft]:
         answers: list[Draft] = []
-        large = self._commands.large
         for command in wanting:
             if isinstance(command, Alert) and command.code in (NEXT_MESSAGE, NO_END_OF_DATA):
                 if command.code == NO_END_OF_DATA:
                     self._outbox.drop_object()
                 answers += self._ok(command)
                 continue
-            if large.open_uri is not None and not _goes_on(command, large):
-                answers.append(self._unfinished(large))
             answers += self._commands.run(command)
-        if final and large.open_uri is not None:
-            answers.append(self._unfinished(large))
-        return answers
-
-    def _unfinished(self, large: LargeObject) -> Alert:
-        uri = large.open_uri
-        large.break_off()
-        return Alert("", NO_END_OF_DATA, (Item(target=uri),))
+        if final:
+            self._commands.interrupt()
+        uris = self._commands.take_broken_off()
+        return answers + [Alert("", NO_END_OF_DATA, (Item(target=uri),)) for uri in uris]
 
     def _ok(self, alert: Alert) -> list[Draft]:
         if alert.no_resp:
@@ -411,12 +403,3 @@ class DmSession:
 def _work(commands: Sequence[Command]) -> bool:
     """Something to be done, beyond sending the next message."""
     return any(not (isinstance(one, Alert) and one.code == NEXT_MESSAGE) for one in commands)
-
-
-def _goes_on(command: Command, large: LargeObject) -> bool:
-    """The command is the next chunk of the object that has begun."""
-    return (
-        isinstance(command, Add | Replace)
-        and bool(command.items)
-        and large.continues(command.items[0], add=isinstance(command, Add))
-    )

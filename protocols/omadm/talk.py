@@ -22,9 +22,11 @@ from protocols.omadm.model import Alert
 from protocols.omadm.nonces import SPECIAL_NONCE, NonceBook, Side
 from protocols.omadm.options import ACCOUNT, Options, factory_tree
 from protocols.omadm.peer_auth import Account, ClientAuth, ServerAuth
+from protocols.omadm.scomo import ScomoClient
 from protocols.omadm.session import DevInfo, DmSession, SessionSetup
 from protocols.omadm.session_tables import Phase
 from protocols.omadm.standard_objects import DmAccount, read_account, read_accounts
+from protocols.omadm.status import StatusCode
 from protocols.omadm.tree import Tree
 from protocols.omadm.tree_hooks import Hooks
 
@@ -42,8 +44,8 @@ class Plan:
     resynchronise: bool = False
     """Begin with the special nonce."""
     alerts: tuple[Alert, ...] = ()
-    heard: Callable[[int], None] | None = None
-    """Told, as soon as it comes, what the server answers to the first alert."""
+    heard: tuple[Callable[[int], None], ...] = ()
+    """For the first alerts, in order: told as soon as it comes what the server answers."""
     device_id: str | None = None
     """Instead of the device's own: misbehaviour."""
     password: str | None = None
@@ -66,7 +68,7 @@ class Ended:
 class Talker:
     """Has the sessions of one device, one at a time."""
 
-    __slots__ = ("device", "fumo", "http", "options", "settings")
+    __slots__ = ("device", "fumo", "http", "options", "scomo", "settings")
 
     def __init__(
         self,
@@ -74,12 +76,14 @@ class Talker:
         settings: ClientSettings,
         options: Options,
         fumo: FumoClient,
+        scomo: ScomoClient,
         source: str | None,
     ) -> None:
         self.device = device
         self.settings = settings
         self.options = options
         self.fumo = fumo
+        self.scomo = scomo
         self.http: HttpClient = transport_of(device.runtime).client(
             HttpIdentity(device.name, source, settings.credential(device))
         )
@@ -108,7 +112,7 @@ class Talker:
         client = ClientAuth(told, mine, nonce_as_text=options.profile.quirks.nonce_as_text)
         server = ServerAuth(told, theirs, device.random.bytes)
         tree = self.tree(account.server_id)
-        self.fumo.pkg_url = lambda uri: _as_text(tree.value(uri))
+        self.fumo.pkg_url = self.scomo.leaf = lambda uri: _as_text(tree.value(uri))
         session = DmSession(
             SessionSetup(
                 plan.session_id,
@@ -168,7 +172,7 @@ class Talker:
         return f"IMEI:{name}" if len(name) == 15 and name.isdigit() else self.device.name
 
     def _hooks(self) -> Hooks:
-        fumo = self.fumo.hooks()
+        fumo, scomo = self.fumo.hooks(), self.scomo.hooks()
         account = f"./DMAcc/{ACCOUNT}/AppAuth"
         known = self.settings.credential(self.device)
         own: dict[str, Callable[[], str]] = {
@@ -180,7 +184,9 @@ class Talker:
             f"{account}/server/AAuthName": lambda: self.options.server_id,
             f"{account}/server/AAuthSecret": lambda: known.token,
         }
-        return Hooks(fumo.on_execute, fumo.on_replace, {**fumo.computed, **own})
+        computed = {**fumo.computed, **own}
+        self.scomo.show(computed)
+        return Hooks({**fumo.on_execute, **scomo.on_execute}, fumo.on_replace, computed)
 
     def _devinfo(self) -> DevInfo:
         profile = self.options.profile
@@ -202,7 +208,8 @@ class Talker:
 
     async def _exchange(self, session: DmSession, plan: Plan) -> Ended:
         device, options = self.device, self.options
-        encoding, heard = options.encoding, plan.heard
+        encoding = options.encoding
+        waiting = dict(enumerate(plan.heard))
         post = DmPost(device, self.http, self.settings, encoding, options.profile, session.post_to)
         message = session.start()
         healthy = False
@@ -217,13 +224,14 @@ class Talker:
             if session.accepted and not healthy:
                 healthy = True
                 device.healthy()
-            if heard is not None and (status := session.alert_status[0]) is not None:
-                heard(status)
-                heard = None
+            for place in list(waiting):
+                if (status := session.alert_status[place]) is not None:
+                    waiting.pop(place)(status)
             if reply is None:
-                if heard is not None and session.phase is Phase.DONE:
-                    # The server took package 1 and says nothing of the alert; told once is told.
-                    heard(200)
+                if session.phase is Phase.DONE:
+                    # The server took package 1 and says nothing of an alert: told once is told.
+                    for heard in waiting.values():
+                        heard(StatusCode.OK)
                 return _ended(session)
             message = reply
             wait = session.take_wait()

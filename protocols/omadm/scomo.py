@@ -1,0 +1,303 @@
+"""Software components and configuration files by SCOMO: orders, the inventory, and their reports.
+
+As with firmware, an accepted Exec (202) becomes an order in `nvm` and its end a generic alert in a
+new session. One order at a time; another Exec meanwhile is refused with 405. The steps of `step`::
+
+    FETCH    download the component and check it; its outcome is noted
+    APPLY    write the inventory: only while no session runs, whose tree would be another
+    REPORT   tell the result
+
+A power cut leaves the step that was not finished to be done again: what was fetched lived in RAM,
+and the inventory and the result are written in an order that repeats well.
+"""
+
+from __future__ import annotations
+
+import enum
+import json
+from collections.abc import Callable
+from dataclasses import dataclass, replace
+
+from agent.device import Device
+from agent.misbehaviour import Misbehaviour
+from agent.nvm import NvmFull
+from agent.outcome import Outcome
+from protocols.omadm.fumo_tables import Trouble
+from protocols.omadm.model import Alert, Item, Meta
+from protocols.omadm.order import MAX_CORRELATOR, MAX_URL
+from protocols.omadm.scomo_tables import (
+    ACTIVATE_FAILED,
+    ALERT_TYPE,
+    DEACTIVATE_FAILED,
+    INSTALLED,
+    OPERATIONS,
+    REMOVE_FAILED,
+    Kind,
+    Operation,
+    Plan,
+    result_code,
+)
+from protocols.omadm.status import StatusCode, TreeError
+from protocols.omadm.tree import Tree
+from protocols.omadm.tree_hooks import Execution, Executor, Hooks
+
+__all__ = ["ScomoClient", "ScomoOrder", "Step"]
+
+ROOT = "./SCOMO"
+_NAMESPACE = "omadm"
+_NAME = "scomo"
+
+_DETAILS = {"Name": 128, "Description": 256, "EnvType": 64}
+"""Copied from a download to the inventory."""
+
+
+class Step(enum.Enum):
+    """What the order needs now."""
+
+    NOTHING = "nothing"
+    FETCH = "fetch"
+    APPLY = "apply"
+    REPORT = "report"
+
+
+@dataclass(frozen=True, slots=True)
+class ScomoOrder:
+    """One Exec that was accepted."""
+
+    kind: Kind
+    name: str
+    """Of the component's node."""
+    operation: Operation
+    correlator: str | None
+    url: str = ""
+    result: int | None = None
+    """Once the work is over."""
+    fetched: int | None = None
+    """Result of the download, before it is applied."""
+
+    @property
+    def base(self) -> str:
+        """The component's node."""
+        return f"{ROOT}/{self.kind.value}/{self.name}"
+
+    @property
+    def plan(self) -> Plan:
+        return OPERATIONS[self.kind][self.operation]
+
+    def encode(self) -> bytes:
+        values = [self.kind.value, self.name, self.operation.value, self.correlator, self.url]
+        text = json.dumps([*values, self.result, self.fetched], separators=(",", ":"))
+        return text.encode()
+
+    @classmethod
+    def decode(cls, data: bytes) -> ScomoOrder:
+        """Raises ValueError for what is no record of ours."""
+        values = json.loads(data)
+        if not isinstance(values, list) or len(values) != 7:
+            raise ValueError("an order has seven values")
+        kind, name, operation, correlator, url, result, fetched = values
+        return cls(
+            Kind(kind), str(name), Operation(operation), correlator, str(url), result, fetched
+        )
+
+
+class ScomoClient:
+    """SCOMO of one device, for one uptime."""
+
+    __slots__ = ("_device", "_misbehave", "leaf", "order", "showing")
+
+    def __init__(self, device: Device, misbehave: frozenset[Misbehaviour]) -> None:
+        self._device = device
+        self._misbehave = misbehave
+        self.leaf: Callable[[str], str] = lambda uri: ""
+        """Reads a leaf of the tree; the session that runs gives it."""
+        self.showing: dict[str, Callable[[], str]] = {}
+        """What leaves of the session's tree show, by URI; the session that runs gives it."""
+        self.order: ScomoOrder | None = None
+        stored = device.nvm.get(_NAMESPACE, _NAME)
+        if stored is not None:
+            try:
+                self.order = ScomoOrder.decode(stored)
+            except ValueError:
+                device.nvm.delete(_NAMESPACE, _NAME)  # of another version of this program
+
+    # -- what the server sees -------------------------------------------------------------------
+
+    def hooks(self) -> Hooks:
+        execute: dict[str, Executor] = {}
+        for kind, operations in OPERATIONS.items():
+            for operation in operations:
+                uri = f"{ROOT}/{kind.value}/*/Operations/{operation.value}"
+                execute[uri] = self._executor(kind, operation)
+        return Hooks(on_execute=execute)
+
+    def show(self, computed: dict[str, Callable[[], str]]) -> None:
+        """Let a tree show, by `computed`, that an operation is under way, now or as soon as its
+        session begins one."""
+        self.showing = computed
+        order = self.order
+        if order is not None and order.result is None:
+            progressing = order.plan.progressing
+            computed[f"{order.base}/Status"] = lambda: progressing
+
+    def _executor(self, kind: Kind, operation: Operation) -> Executor:
+        def execute(execution: Execution) -> StatusCode:
+            if self.order is not None:
+                raise TreeError(StatusCode.NOT_ALLOWED, "an operation is under way")
+            name = execution.uri.split("/")[-3]
+            correlator = execution.correlator
+            if correlator is not None and len(correlator.encode()) > MAX_CORRELATOR:
+                raise TreeError(StatusCode.TOO_LARGE, "the correlator is too long to be kept")
+            url = ""
+            if kind is Kind.DOWNLOAD:
+                url = self.leaf(f"{ROOT}/{kind.value}/{name}/PkgURL")
+                if not url or len(url.encode()) > MAX_URL:
+                    raise TreeError(StatusCode.NOT_ALLOWED, "no PkgURL that could be used")
+            self._keep(ScomoOrder(kind, name, operation, correlator, url))
+            self.show(self.showing)
+            return StatusCode.ACCEPTED
+
+        return execute
+
+    # -- what the client does -------------------------------------------------------------------
+
+    def step(self) -> Step:
+        order = self.order
+        if order is None:
+            return Step.NOTHING
+        if order.result is not None:
+            return Step.REPORT
+        if order.plan.fetches and order.fetched is None:
+            return Step.FETCH
+        return Step.APPLY
+
+    def fetched(self, outcome: Outcome, trouble: Trouble) -> None:
+        """The download is over."""
+        if self.order is not None:
+            self._note(replace(self.order, fetched=result_code(outcome, trouble)))
+
+    def apply(self, tree: Tree) -> None:
+        """Write the inventory of the device's own `tree`, and the result."""
+        order = self.order
+        assert order is not None
+        plan, result = order.plan, order.fetched or 1200
+        if result == 1200:
+            try:
+                self._write(order, plan, tree)
+            except TreeError as error:
+                full = error.status is StatusCode.DEVICE_FULL
+                result = result_code(Outcome.NO_SPACE) if full else _failure(order)
+        status = plan.done if result == 1200 else plan.failed
+        if tree.exists(f"{order.base}/Status"):
+            # What a full storage cannot hold is left out: the result tells it.
+            _try(lambda: tree.replace(f"{order.base}/Status", status))
+        self._note(replace(order, result=result))
+
+    def alert(self) -> Alert | None:
+        """The generic alert that ends the order, once there is one to tell of."""
+        order = self.order
+        if order is None or order.result is None:
+            return None
+        code = order.result
+        if Misbehaviour.FALSE_SUCCESS in self._misbehave:
+            code = 1200
+        elif Misbehaviour.FALSE_FAILURE in self._misbehave and code == 1200:
+            code = result_code(Outcome.INSTALL_FAILED)
+        mark = None if code == 1200 else "critical"
+        meta = Meta(format="xml", type=ALERT_TYPE, mark=mark)
+        name = order.name.replace("&", "&amp;").replace("<", "&lt;").replace(">", "&gt;")
+        data = f"<ResultCode>{code}</ResultCode><Identifier>{name}</Identifier>"
+        source = f"{order.base}/Operations/{order.operation.value}"
+        return Alert("", 1226, (Item(source=source, meta=meta, data=data),), order.correlator)
+
+    def reported(self) -> None:
+        """The server has the alert."""
+        self.order = None
+        self._device.nvm.delete(_NAMESPACE, _NAME)
+
+    # -- internals ------------------------------------------------------------------------------
+
+    def _write(self, order: ScomoOrder, plan: Plan, tree: Tree) -> None:
+        """All of the inventory's changes, or none."""
+        with tree.transaction() as transaction:
+            if plan.delivers:
+                self._deliver(order, tree)
+            if plan.deploys is not None:
+                self._deploy(order, plan.deploys, tree)
+            if plan.removes and tree.exists(order.base):
+                tree.delete(order.base)
+            transaction.commit()
+
+    def _deliver(self, order: ScomoOrder, tree: Tree) -> None:
+        base = f"{ROOT}/{Kind.DELIVERED.value}/{order.name}"
+        if tree.exists(base):
+            tree.delete(base)
+        tree.add(base)
+        package = _leaf(tree, f"{order.base}/PkgID") or order.name
+        _put(tree, f"{base}/PkgID", package)
+        _copy(tree, order.base, base)
+
+    def _deploy(self, order: ScomoOrder, state: str, tree: Tree) -> None:
+        base = f"{ROOT}/{Kind.DEPLOYED.value}/{order.name}"
+        if not tree.exists(base):
+            tree.add(base)
+            _put(tree, f"{base}/ID", order.name)
+            source = f"{ROOT}/{Kind.DELIVERED.value}/{order.name}"
+            package = _leaf(tree, f"{source}/PkgID") or order.name
+            _put(tree, f"{base}/PkgIDRef", package)
+            _copy(tree, source, base)
+        tree.replace(f"{base}/State", state)
+        delivered = f"{ROOT}/{Kind.DELIVERED.value}/{order.name}/State"
+        if tree.exists(delivered):
+            tree.replace(delivered, INSTALLED)
+
+    def _keep(self, order: ScomoOrder) -> None:
+        try:
+            self._device.nvm.set(_NAMESPACE, _NAME, order.encode())
+        except NvmFull:
+            raise TreeError(StatusCode.DEVICE_FULL, "the storage is full") from None
+        self.order = order
+
+    def _note(self, order: ScomoOrder) -> None:
+        try:
+            self._keep(order)
+        except TreeError:
+            self.order = order  # told in this uptime or done again in the next
+
+
+def _failure(order: ScomoOrder) -> int:
+    """Of an operation that the inventory refuses."""
+    codes = {
+        Operation.REMOVE: REMOVE_FAILED,
+        Operation.ACTIVATE: ACTIVATE_FAILED,
+        Operation.DEACTIVATE: DEACTIVATE_FAILED,
+    }
+    return codes.get(order.operation, result_code(Outcome.INSTALL_FAILED))
+
+
+def _leaf(tree: Tree, uri: str) -> str:
+    try:
+        value = tree.value(uri)
+    except TreeError:
+        return ""
+    return value if isinstance(value, str) else ""
+
+
+def _put(tree: Tree, uri: str, value: str) -> None:
+    """Some leaves come with their node, others do not."""
+    write = tree.replace if tree.exists(uri) else tree.add
+    write(uri, value)
+
+
+def _copy(tree: Tree, source: str, target: str) -> None:
+    for name, limit in _DETAILS.items():
+        value = _leaf(tree, f"{source}/{name}")
+        if value:
+            _put(tree, f"{target}/{name}", value[:limit])
+
+
+def _try(call: Callable[[], object]) -> None:
+    try:
+        call()
+    except TreeError:
+        return

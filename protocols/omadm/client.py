@@ -474,7 +474,9 @@ class OmadmClient:
         except wsp.WspError as error:
             self._ignored(str(error))
             return
-        if push.content_type == package0.CONTENT_TYPE:
+        if push.application not in (None, wsp.DM_APPLICATION):
+            self._ignored(f"of the application {push.application[:60]}")
+        elif push.content_type == package0.CONTENT_TYPE:
             self.device.run(self.notify, push.body)
         elif push.content_type == bootstrap.CONTENT_TYPE:
             self.device.run(self.bootstrapped, push)

@@ -22,8 +22,8 @@ MAX_NODES = 2048
 """Nodes in one answer; a whole tree of a phone has some hundred."""
 
 # Without more said a serialisation holds what every decoder understands: Format, Type and Value
-# (OMA-TS-DM_TNDS 1.2, section 6.2.1); Name is always there. That the bare TNDS means these, and that
-# "+" and "-" are relative to them, is [unverified].
+# (OMA-TS-DM_TNDS 1.2, section 6.2.1); Name is always there. That the bare TNDS means these, and
+# that "+" and "-" are relative to them, is [unverified].
 _USUAL = frozenset({"Name", "Format", "Type", "Value"})
 
 _CHANGES = re.compile(r"([+-])([A-Za-z]+)")

@@ -28,7 +28,7 @@ import heapq
 import ipaddress
 from collections import deque
 from collections.abc import Callable
-from dataclasses import asdict, dataclass
+from dataclasses import dataclass
 from typing import Any
 
 from sqlalchemy import Connection
@@ -154,7 +154,7 @@ class OperatorNetwork:
         # At once, so that of two requests the later one holds; it is answered after the commit.
         self._attached[device_id] = attachment
         try:
-            await self._commit(rows.PUT_ATTACHMENT, asdict(attachment))
+            await self._commit(rows.PUT_ATTACHMENT, rows.row_of(attachment))
         except StoreError:
             if self._attached.get(device_id) is attachment:
                 self._restore(device_id, former)
@@ -231,7 +231,7 @@ class OperatorNetwork:
             if on_accepted is not None:
                 on_accepted(error)
 
-        self._writer.submit_row(rows.ADD_MESSAGE, asdict(message), committed)
+        self._writer.submit_row(rows.ADD_MESSAGE, rows.row_of(message), committed)
         return message.number
 
     def state_of(self, number: int) -> str:

@@ -79,6 +79,11 @@ class ShortMessage:
         return f"<ShortMessage {self.number} to {self.device_id}, {len(self.pdu)} bytes>"
 
 
+def row_of(record: Attachment | ShortMessage) -> dict[str, object]:
+    """The columns of a record."""
+    return {name: getattr(record, name) for name in record.__slots__}
+
+
 def load_attachments(connection: Connection) -> Sequence[Attachment]:
     rows = connection.execute(select(attachments).order_by(attachments.c.device_id)).mappings()
     return [Attachment(**row) for row in rows]

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from dataclasses import replace
@@ -14,6 +15,7 @@ from tools.backend import campaign_states as states
 from tools.backend.backend import Backend
 from tools.backend.campaign_records import Campaign, Member
 from tools.backend.faces.base import Delivery, Ending, Position
+from tools.backend.faces.omadm import LINGER
 from tools.backend.inventory import Firmware
 
 
@@ -117,3 +119,23 @@ async def test_an_abort_of_the_device() -> None:
         answer = await device.post(device.package_1(Alert("", 1223)))
         assert answer.final
         assert all(isinstance(one, Status) for one in answer.commands)
+
+
+@virtual
+async def test_many_devices_at_once_leave_nothing_behind() -> None:
+    async with fleet(200) as (backend, made, firmware):
+        before = len(asyncio.all_tasks())
+        campaign = await campaign_of(backend, made, firmware)
+        await asyncio.gather(*(device.session() for device in made))
+        for device in made:
+            device.install()
+        await asyncio.gather(*(device.session(device.result(200)) for device in made))
+        assert {member.status for member in campaign.members.values()} == {states.SUCCESS}
+        assert campaign.status == states.ENDED
+        assert len(asyncio.all_tasks()) == before
+        await backend.runtime.clock.sleep(LINGER + 1)
+        face = backend.omadm
+        assert (face._live, face._ordered, face._notifier._wanted) == ({}, {}, {})
+        writer = backend.writer
+        # Group commit: what arrives together shares a transaction.
+        assert writer.commits < writer.changes / 10

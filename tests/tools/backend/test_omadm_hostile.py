@@ -501,3 +501,38 @@ def test_whatever_a_device_says_gets_an_answer(script: list) -> None:
             assert len(backend.omadm._live) <= 1
 
     run_virtual(story())
+
+
+@virtual
+async def test_values_that_nobody_asked_for_are_not_kept() -> None:
+    async with fleet() as (backend, [device], firmware):
+        await campaign_of(backend, [device], firmware)
+        answer = await device.post(device.package_1())
+        items = tuple(Item(source=f"./x/{number}", data="a/b/c") for number in range(500))
+        own = device.answer(answer)
+        assert own is not None
+        extra = Results("90", 1, "1", items)
+        await device.post(replace(own, commands=(*own.commands, extra)))
+        assert len(backend.omadm._live[device.name].session.job._children) == 1
+
+
+@virtual
+async def test_uris_may_leave_out_the_dot() -> None:
+    async with fleet() as (backend, [device], firmware):
+        campaign = await campaign_of(backend, [device], firmware)
+        answer = await device.post(device.package_1())
+        while (own := device.answer(answer)) is not None:
+            bare = tuple(
+                replace(
+                    one,
+                    items=tuple(
+                        replace(item, source=(item.source or "").removeprefix("./"))
+                        for item in one.items
+                    ),
+                )
+                if isinstance(one, Results)
+                else one
+                for one in own.commands
+            )
+            answer = await device.post(replace(own, commands=bare))
+        assert member_of(campaign, device).position == Position.INSTALLING

@@ -152,7 +152,10 @@ class UpdateJob:
     # -- what the device answers ---
 
     def result(self, uri: str, text: str) -> None:
-        """A value that was asked for."""
+        """A value; one that was not asked for is nothing to us."""
+        uri = plain(uri)
+        if uri not in self._asked:
+            return
         if uri == FIRMWARE_VERSION:
             self.version = text.strip()
             self._say(Said.VERSION, self.version)
@@ -323,6 +326,12 @@ class UpdateJob:
 
     def _move(self, event: str) -> None:
         self.stage = next_state(JOB_TABLE, self.stage, event)
+
+
+def plain(uri: str) -> str:
+    """A URI as we write it: `DevInfo/Man` and `./DevInfo/Man` are the same (OMA-TS-DM_TND 5)."""
+    path = uri.removeprefix("./").strip("/")
+    return "." if path in ("", ".") else f"./{path}"
 
 
 def correlator_of(order: Order) -> str:

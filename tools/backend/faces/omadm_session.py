@@ -421,7 +421,16 @@ class DmSession:
 
     def _last_word(self, step: Step) -> Message:
         self._move(step)
-        return self._message(self._answers(whole=True), final=True)
+        commands = self._answers(whole=True)
+        if self._size(commands) > self._room:
+            # The device sends the package again, or nothing more: it can do without the rest.
+            commands = self._answers_to_header()
+        return self._message(commands, final=True)
+
+    def _answers_to_header(self) -> list[Command]:
+        self._statuses.clear()
+        self._late.clear()
+        return self._answers(whole=True)
 
     def _work(self) -> Message:
         """As many of our commands as fit."""

@@ -92,7 +92,7 @@ class ClientSettings:
     misbehave: Callable[[Device], frozenset[Misbehaviour]] = field(
         default=lambda device: frozenset()
     )
-    options: Mapping[str, str] = field(default_factory=lambda: MappingProxyType({}))
+    options: Mapping[str, str] = field(default_factory=lambda: MappingProxyType({}), repr=False)
     """Settings that only this protocol knows, such as `poll` or `tenant`; it refuses others."""
     bandwidth: float | None = None
     """Bytes a second of a device's link."""

@@ -22,6 +22,7 @@ from collections.abc import Callable
 
 from agent.bootloader import BootReport
 from agent.device import Device
+from agent.errors import UnusableSettings
 from agent.flash import PowerLoss
 from agent.misbehaviour import Misbehaviour, check_known
 from agent.protocol import ClientSettings, protocol_clients
@@ -31,6 +32,7 @@ from agent.update import EngineEvent, State
 from protocols.http.carrier import Carrier
 from protocols.http.urls import Origin, parse_server
 from protocols.omadm import bootstrap, package0, wsp
+from protocols.omadm.attach import attach, detach
 from protocols.omadm.descriptor import NOTIFY_STATUS, NotifyStatus
 from protocols.omadm.dlota import (
     ComponentDownload,
@@ -67,8 +69,9 @@ _BEHAVES: frozenset[Misbehaviour] = frozenset()
 
 
 class Reason(enum.Enum):
-    """Why a session begins. The value is for traces."""
+    """Why a session begins, or what must come before any. The value is for traces."""
 
+    ATTACH = "attach"
     NOTIFIED = "notification"
     REPORT = "report"
     POWER_UP = "power-up"
@@ -87,6 +90,7 @@ class OmadmClient:
     MISBEHAVIOURS = MISBEHAVIOURS
 
     __slots__ = (
+        "_attached",
         "_booted_up",
         "_carrier",
         "_checks",
@@ -128,6 +132,8 @@ class OmadmClient:
             device, settings, self._options, self._fumo, self._scomo, self._source()
         )
         self._wrongdoer = Wrongdoer(self._talker, self.misbehave)
+        self._attached = not self._options.operator
+        """To the operator network, or there is none."""
         self._booted_up = False
         self._failures = 0
         self._not_before = 0.0
@@ -139,6 +145,10 @@ class OmadmClient:
         self._socket: DatagramSocket | None = None
         if self._options.push is not None:
             source = self._source() or source_address(None, self._origin.host, device.index)[0]
+            if self._options.operator and source in ("0.0.0.0", "::"):
+                raise UnusableSettings(
+                    "omadm: an operator network must know where to push: give an address to bind to"
+                )
             self._socket = device.runtime.network.open((source, self._options.push), self._datagram)
 
     # -- ProtocolClient -------------------------------------------------------------------------
@@ -156,8 +166,11 @@ class OmadmClient:
         self._look()
 
     def stop(self) -> None:
-        """Device management knows no goodbye."""
+        """Device management knows no goodbye, but the operator network does."""
+        attached = self._attached and self._options.operator
         self._fall_silent()
+        if attached:
+            self._task = asyncio.get_running_loop().create_task(self._detach())
 
     def power_lost(self) -> None:
         self._fall_silent()
@@ -266,6 +279,8 @@ class OmadmClient:
             self._arm(delay)
 
     def _reason(self, step: Step) -> Reason | None:
+        if not self._attached:
+            return Reason.ATTACH
         notified = self._notified.notified
         if notified is not None:
             if notified.until <= self._utc():
@@ -347,6 +362,31 @@ class OmadmClient:
         self._carrier = None
         self._look()
 
+    # -- the operator network -------------------------------------------------------------------
+
+    async def _attach(self) -> bool:
+        options, push = self._options, self.push_address
+        assert push is not None  # `read_options` sees to it
+        return await attach(
+            self._talker.http,
+            options.operator,
+            options.operator_token,
+            self._network_id(),
+            options.cell,
+            push,
+            self.settings.trace,
+        )
+
+    async def _detach(self) -> None:
+        options = self._options
+        await detach(
+            self._talker.http, options.operator, options.operator_token, self._network_id()
+        )
+
+    def _network_id(self) -> str:
+        """What the operator network knows the device by: the digits of an IMEI, or its name."""
+        return self._talker.device_id().removeprefix("IMEI:")
+
     # -- sessions -------------------------------------------------------------------------------
 
     def _begin_session(self, reason: Reason) -> None:
@@ -356,7 +396,10 @@ class OmadmClient:
         task = self._task
         wait: float | None = None
         try:
-            well, wait = await self._session(reason)
+            if reason is Reason.ATTACH:
+                well = self._attached = await self._attach()
+            else:
+                well, wait = await self._session(reason)
         except PowerLoss:
             return
         if self._task is not task:
@@ -368,7 +411,8 @@ class OmadmClient:
         if well:
             self._failures = 0
             self._not_before = 0.0
-            self._booted_up = False
+            if reason is not Reason.ATTACH:
+                self._booted_up = False
             if reason is Reason.CHECK:
                 self._checks.done()
             if reason in _STUBBORN and self._reason(self._fumo.step()) is reason:

@@ -4,10 +4,11 @@ from __future__ import annotations
 
 import functools
 from collections.abc import Mapping
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from urllib.parse import urlsplit
 
 from agent.errors import UnusableSettings
+from protocols.http.urls import parse_server
 from protocols.omadm.auth import AuthType
 from protocols.omadm.bootstrap import BootstrapSecrets
 from protocols.omadm.encoding import Encoding
@@ -27,6 +28,7 @@ OPTIONS = frozenset(
         "encoding",
         "interval",
         "operator",
+        "operator-token",
         "persona",
         "push",
         "server-auth",
@@ -43,6 +45,8 @@ _AUTH = {
     "md5": AuthType.MD5,
     "hmac": AuthType.HMAC,
 }
+
+DEFAULT_CELL = "cell-1"
 
 LONGEST_INTERVAL = 10 * 365 * 86_400.0
 
@@ -64,6 +68,7 @@ class Options:
     """UDP port for WAP push, 0 for any free one; None: there is none."""
     operator: str
     """Base URL of the operator network that the device attaches to; empty: none."""
+    operator_token: str = field(repr=False)
     cell: str
     download_auth: bool
     """A download server that challenges gets the device's own user name and password."""
@@ -87,8 +92,12 @@ def _read(given: tuple[tuple[str, str], ...]) -> Options:
     server_id = options.get("server-id", "fotilla")
     if not 1 <= len(server_id.encode()) <= 64 or not server_id.isprintable():
         raise UnusableSettings("omadm: server-id has 1 to 64 printable characters")
-    operator = options.get("operator", "").rstrip("/")
+    operator = options.get("operator", "")
+    if operator:
+        operator = parse_server(operator).base
     push = options.get("push", "0" if operator else "off")
+    if operator and push == "off":
+        raise UnusableSettings("omadm: an operator network pushes, so push cannot be off")
     return Options(
         profile,
         _encoding(options.get("encoding"), profile),
@@ -98,7 +107,8 @@ def _read(given: tuple[tuple[str, str], ...]) -> Options:
         _interval(options.get("interval")),
         _port(push),
         operator,
-        options.get("cell", ""),
+        options.get("operator-token", ""),
+        options.get("cell", DEFAULT_CELL),
         _choice("download-auth", options.get("download-auth", "none"), ("none", "device"))
         == "device",
         BootstrapSecrets(

@@ -88,6 +88,7 @@ class World:
         credential: Credential,
         keep: bool,
         bandwidth: float | None,
+        bind: str | None,
     ) -> None:
         self.runtime = runtime
         self.server = DmServer(runtime, uri=f"{DM}", **server)
@@ -116,6 +117,7 @@ class World:
             misbehave=lambda device: misbehave,
             options=options,
             bandwidth=bandwidth,
+            bind=bind,
         )
         self.device.on_event = lambda *event: self.events.append(event)
         self.device.attach(lambda device: OmadmClient(device, self.settings))
@@ -194,6 +196,7 @@ def run(
     credential: Credential | None = None,
     keep: bool = True,
     bandwidth: float | None = None,
+    bind: str | None = None,
     strict: bool = True,
     seed: int = 5,
     journal: list[str] | None = None,
@@ -213,6 +216,7 @@ def run(
                 known,
                 keep,
                 bandwidth,
+                bind,
             )
             world.device.power_on()
             await story(world)

@@ -15,8 +15,9 @@ from tools.backend import campaign_states as states
 from tools.backend.backend import Backend
 from tools.backend.campaign_records import Campaign, Member
 from tools.backend.faces.base import Delivery, Ending, Position
-from tools.backend.faces.omadm import LINGER
+from tools.backend.faces.omadm import LINGER, WATCH
 from tools.backend.inventory import Firmware
+from tools.backend.timing import HOUR
 
 
 @asynccontextmanager
@@ -139,3 +140,77 @@ async def test_many_devices_at_once_leave_nothing_behind() -> None:
         writer = backend.writer
         # Group commit: what arrives together shares a transaction.
         assert writer.commits < writer.changes / 10
+
+
+@virtual
+async def test_a_device_that_is_off_finds_its_notification() -> None:
+    async with fleet(2, timing="documented") as (backend, [early, late], firmware):
+        clock, operator = backend.runtime.clock, backend.operator
+        campaign = await campaign_of(backend, [early, late], firmware)
+        await clock.sleep(HOUR / 6)  # a pilot that starts today
+        began = member_of(campaign, early).recent
+        assert began is not None
+        assert {member.attempts for member in campaign.members.values()} == {1}
+        await clock.sleep(3.9 * HOUR - (backend.time.now() - began))
+        assert operator.waiting(early.name) == 1
+        push = early.listen(backend)
+        await operator.attach(early.name, "c1", push)
+        await clock.sleep(1)
+        [notification] = early.pushed
+        await early.session(session=notification.session_text)
+        assert member_of(campaign, early).position == Position.INSTALLING
+        # The other one stays off: its notification expires and the attempt has failed; the next
+        # one begins four hours later.
+        await clock.sleep(0.2 * HOUR)
+        assert operator.waiting(late.name) == 0
+        member = member_of(campaign, late)
+        assert (member.position, member.ending) == (Position.WAITING, Ending.TIMEOUT)
+        await clock.sleep(4 * HOUR)
+        assert (member.position, member.attempts) == (Position.OFFERED, 2)
+        assert operator.waiting(late.name) == 1
+
+
+@virtual
+async def test_a_device_that_attaches_again_is_notified_again() -> None:
+    async with fleet() as (backend, [device], firmware):
+        await campaign_of(backend, [device], firmware)
+        push = device.listen(backend)
+        await backend.operator.attach(device.name, "c1", push)
+        await backend.runtime.clock.sleep(1)
+        await backend.operator.attach(device.name, "c2", push)
+        await backend.runtime.clock.sleep(1)
+        first, second = device.pushed
+        assert first == second  # one session for both
+
+
+@virtual
+async def test_a_device_under_way_is_asked_when_it_says_nothing() -> None:
+    async with fleet() as (backend, [device], firmware):
+        campaign = await campaign_of(backend, [device], firmware)
+        member = member_of(campaign, device)
+        await backend.operator.attach(device.name, "c1", device.listen(backend))
+        await backend.runtime.clock.sleep(1)
+        await device.session()
+        assert member.position == Position.INSTALLING
+        device.install()
+        device.pushed.clear()
+        await backend.runtime.clock.sleep(WATCH + 1)
+        [notification] = device.pushed
+        await device.session(session=notification.session_text)  # its result got lost
+        assert (member.status, member.said) == (
+            states.SUCCESS,
+            "State 100, version 2.0.0",
+        )
+
+
+@virtual
+async def test_a_campaign_that_is_aborted_while_a_device_installs() -> None:
+    async with fleet() as (backend, [device], firmware):
+        campaign = await campaign_of(backend, [device], firmware)
+        member = member_of(campaign, device)
+        await device.session()
+        await backend.engine.cancel(campaign)
+        assert member.status == states.ABORTED
+        device.install()
+        await device.session(device.result(200))
+        assert member.status == states.SUCCESS

@@ -17,6 +17,8 @@ from tools.backend.faces.lwm2m_tables import ACTIONS, REPORTS, STAGES, Report, S
 TABLES = [
     states.CAMPAIGN_TABLE,
     states.DEVICE_TABLE,
+    states.CAMPAIGN_TABLE_V1,
+    states.DEVICE_TABLE_V1,
     states.CAMPAIGN_TABLE_V2,
     states.DEVICE_TABLE_V2,
     states.POSITION_TABLE,

@@ -252,7 +252,7 @@ class UpdateJob:
         if action is Action.BY_VERSION:
             if self.version and same_version(self.version, order.package.version):
                 self._move("end")
-                self._say(Said.SUCCEEDED, f"State {number}, version {self.version}")
+                self._say(Said.SUCCEEDED, f"State {number}")
                 return
             # State is left over from an update before this one, which was never begun; or it has
             # been, and another version runs than was ordered.

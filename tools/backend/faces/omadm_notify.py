@@ -39,6 +39,7 @@ class _Wanted:
     timer: Timer
     numbered: bool = False
     times: int = 0
+    reminders: int = 0
     number: int = 0
     left: float = -1.0
     """When its last notification left the centre, on the runtime's clock."""
@@ -70,7 +71,7 @@ class Notifier:
     def want(self, account: DmAccount, device_id: str, delay: float = 0.0) -> None:
         """Let a device begin a session, `delay` seconds from now."""
         self.drop(account.device)
-        timer = Timer(lambda _now: self._send(wanted))
+        timer = Timer(lambda _now: self._remind(wanted))
         wanted = _Wanted(account, device_id, self._pause, timer)
         self._wanted[account.device] = wanted
         self._by_id[device_id] = wanted
@@ -97,6 +98,11 @@ class Notifier:
         self._wanted.clear()
         self._by_id.clear()
 
+    def _remind(self, wanted: _Wanted) -> None:
+        """The timer: the first notification after a delay, or another one."""
+        wanted.reminders += wanted.times > 0
+        self._send(wanted)
+
     def _send(self, wanted: _Wanted) -> None:
         self._runtime.arm(wanted.timer, wanted.pause)
         wanted.pause = min(2 * wanted.pause, LONGEST_PAUSE)
@@ -107,7 +113,7 @@ class Notifier:
             wanted.numbered = True
             account.session = account.session % LAST_SESSION + 1
             self._store(account)
-        nonce = SPECIAL_NONCE if wanted.times % 2 else account.server_nonce
+        nonce = SPECIAL_NONCE if wanted.reminders % 2 else account.server_nonce
         notification = Notification(account.session, account.server_id, UiMode.BACKGROUND)
         trigger = package0.encode(notification, account.server_id, account.server_password, nonce)
         push = wsp.Push(

@@ -543,12 +543,14 @@ def _explain(error: Exception) -> tuple[int, str]:
     from firmware_images import ImageRefused, UnusableInput
     from protocols.coap.errors import CoapUriError
     from tools.backend.errors import BackendError
-    from tools.drivers.errors import DriverError
+    from tools.drivers.errors import DriverError, ServerLost
     from tools.fleet.limits import TooFewDescriptors
 
     if isinstance(error, SpecError):
         flag = _FLAGS.get(error.field, "--" + error.field.replace("_", "-"))
         return BAD_INPUT, f"{flag}: {error.problem}"
+    if isinstance(error, ServerLost):
+        return INVALID_RUN, str(error)
     if isinstance(error, CoapUriError):
         return BAD_INPUT, f"--server: {error}"
     if isinstance(error, typer.exceptions.TyperException):

@@ -9,9 +9,10 @@ failure of the run.
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import email.utils
 import json
-from collections.abc import Awaitable, Callable, Mapping
+from collections.abc import AsyncIterator, Awaitable, Callable, Mapping
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
 from typing import Any
@@ -20,6 +21,7 @@ from urllib.parse import urlsplit
 import httpx
 
 from tools.drivers.errors import (
+    ConnectionBroken,
     RequestRefused,
     ServerUnreachable,
     UnsupportedServer,
@@ -27,6 +29,12 @@ from tools.drivers.errors import (
 )
 
 __all__ = ["Answer", "Api", "ApiTuning", "members", "objects"]
+
+GONE = frozenset({502, 503, 504})
+"""What a proxy answers in the name of a server that is not there."""
+
+SLOWER = 2.0
+"""A server in a hurry gets at least so many times its slowest answer so far."""
 
 MAX_QUOTED = 200
 """Characters of a server's own explanation that an error repeats."""
@@ -92,6 +100,12 @@ class Api:
         out during a long campaign."""
         self._tuning = tuning or ApiTuning()
         self._sleep = sleep
+        self._slowest = 0.0
+        self._patience: float | None = None
+        self._due: float | None = None
+        """In the loop's time: an answer to any call must be there. None: nobody is in a hurry."""
+        self._gone = False
+        self._under_way: set[asyncio.Timeout] = set()
         self._hidden = [*hidden]
         self._client = httpx.AsyncClient(
             base_url=self.server + "/",
@@ -114,6 +128,49 @@ class Api:
 
     async def close(self) -> None:
         await self._client.aclose()
+
+    def hurry(self, seconds: float) -> None:
+        """From now on a server that answers no call at all for so long is gone: those under way
+        fail then, and all others at once. A run that is over must not wait for each of a thousand
+        calls that nobody will answer."""
+        patience = max(seconds, SLOWER * self._slowest)
+        if self._patience is None or patience < self._patience:
+            self._patience = patience
+            self._heard()
+
+    def _heard(self) -> None:
+        if self._patience is None:
+            return
+        self._due = asyncio.get_running_loop().time() + self._patience
+        for call in self._under_way:
+            if not call.expired():
+                call.reschedule(self._due)
+
+    @contextlib.asynccontextmanager
+    async def _bounded(self) -> AsyncIterator[None]:
+        if not self._under_way:
+            self._heard()  # nobody asked it anything meanwhile
+        gone = ServerUnreachable(f"{self.driver}: {self.server} no longer answers")
+        if self._gone:
+            raise gone
+        limit = asyncio.timeout_at(self._due)
+        try:
+            async with limit:
+                self._under_way.add(limit)
+                try:
+                    yield
+                finally:
+                    self._under_way.discard(limit)
+        except TimeoutError:
+            if not limit.expired():
+                raise
+            self._gone = True
+            raise gone from None
+        except ServerUnreachable as error:
+            # Refused, or silent for longer than we wait: not a connection that broke once.
+            if self._patience is not None and not isinstance(error, ConnectionBroken):
+                self._gone = True
+            raise
 
     async def call(
         self,
@@ -139,15 +196,18 @@ class Api:
         """
         renew = self.renew if renewable and login is None else None
         basic = None if login is None else httpx.BasicAuth(*login)
-        for attempt in range(self._tuning.retries + 1):
-            answer = await self._send(method, path, what, body, params, form, files, basic)
-            if answer.status == 401 and renew is not None:
-                await renew()
-                renew = None
-            elif answer.status in (429, 503) and attempt < self._tuning.retries:
-                await self._sleep(self._delay(answer, attempt))
-            else:
-                break
+        async with self._bounded():
+            for attempt in range(self._tuning.retries + 1):
+                answer = await self._send(method, path, what, body, params, form, files, basic)
+                if answer.status not in GONE:
+                    self._heard()
+                if answer.status == 401 and renew is not None:
+                    await renew()
+                    renew = None
+                elif answer.status in (429, 503) and attempt < self._tuning.retries:
+                    await self._sleep(self._delay(answer, attempt))
+                else:
+                    break
         return self._judged(answer, what, gone, quiet)
 
     async def json(self, method: str, path: str, what: str, **options: Any) -> Any:
@@ -185,6 +245,8 @@ class Api:
             files=files,
             headers=self.headers,
         )
+        clock = asyncio.get_running_loop().time
+        began = clock()
         try:
             response = await self._client.send(
                 request, stream=True, auth=basic or httpx.USE_CLIENT_DEFAULT
@@ -201,9 +263,11 @@ class Api:
         except httpx.TimeoutException:
             raise ServerUnreachable(f"{where}: no answer in time") from None
         except (httpx.TransportError, httpx.DecodingError) as error:
-            raise ServerUnreachable(
+            raise ConnectionBroken(
                 f"{where}: the connection failed: {str(error) or type(error).__name__}"
             ) from None
+        if files is None:  # an upload takes its time whatever the server does
+            self._slowest = max(self._slowest, clock() - began)
         return Answer(response.status_code, response.headers, body_read)
 
     async def _read(self, response: httpx.Response, where: str) -> bytes:

@@ -19,6 +19,7 @@ import httpx
 
 from agent.credentials import Credential
 from agent.registry import Registry
+from tools.drivers.api import ApiTuning
 from tools.drivers.errors import BadOption, MissingSecret
 from tools.fleet.audit import Belief, BeliefVerdict
 
@@ -82,6 +83,7 @@ class DriverSettings:
     """What only this driver knows; it refuses others."""
     new_token: Callable[[int], str] = secrets.token_hex
     """Makes a device's token of so many random bytes."""
+    tuning: ApiTuning = ApiTuning()
     transport: httpx.AsyncBaseTransport | None = None
     """In place of the network, for tests."""
 
@@ -179,6 +181,11 @@ class Driver(Protocol):
     async def cleanup(self) -> None:
         """Remove all that was made and restore what was changed; may be called again.
         Raises CleanupIncomplete."""
+        ...
+
+    def hurry(self, seconds: float) -> None:
+        """The run is over: a server that answers nothing at all for so long is gone, for calls
+        under way and for all others."""
         ...
 
     async def close(self) -> None:

@@ -10,6 +10,9 @@ server that learns hardware from packages and devices alike (gooseBit) learns it
 Ctrl-C ends the story at any point, in order: the call under way runs to its end, the campaign is
 cancelled, and all that was made is removed. Devices are switched off before their server forgets
 them, so that none is made known again by its next poll.
+
+A server that is gone ends the story soon: once the run is over, by its duration, by Ctrl-C or
+because nobody answers, the driver is in a hurry (`Driver.hurry`). What it could not remove is told.
 """
 
 from __future__ import annotations
@@ -21,7 +24,7 @@ from dataclasses import dataclass, field, replace
 from typing import Any, TypeVar
 
 from tools.drivers.base import Campaign, Driver, Package, tally_differences
-from tools.drivers.errors import CleanupIncomplete, DriverError
+from tools.drivers.errors import CleanupIncomplete, DriverError, ServerLost, ServerUnreachable
 from tools.fleet.audit import Belief
 from tools.fleet.factory import target_of
 from tools.fleet.progress import View
@@ -49,6 +52,10 @@ class DriveTuning:
     grace: float = 60.0
     """For the side that is late once the other has ended: a server learns of an end by the next
     poll, which it may have put half a minute away."""
+    silence: float = 8.0
+    """Without any answer, once the run is over, until the server is taken to be gone."""
+    cleanup_silence: float = 30.0
+    """The same while all is removed after a run that ended well."""
     cleanup: float = 300.0
     """Thousands of devices are removed one call each."""
 
@@ -73,6 +80,8 @@ class Driven:
 class _Story:
     """What is known so far."""
 
+    reached: bool = False
+    """The server was there."""
     campaign: Campaign | None = None
     ended: bool = False
     left: list[str] = field(default_factory=list)
@@ -90,7 +99,8 @@ async def drive(
 ) -> Driven:
     """Run the devices of `spec`, each name followed by `suffix`, through a campaign of `driver`.
 
-    Raises `DriverError` when the server cannot be driven; all that was made is removed before."""
+    Raises `DriverError` when the server cannot be driven; all that was made is removed before.
+    `ServerLost` says that it could be driven, until it was gone."""
     tuning = tuning or DriveTuning()
     spec = replace(
         spec,
@@ -100,21 +110,31 @@ async def drive(
     )
     story = _Story()
     driven = Driven(spec)
-    async with _cleaned_up(driver, suffix, story, say, tuning):
-        prepared = await _unless(stop, _prepare(driver, spec, say))
-        if prepared is None:
-            return driven
-        enlisted, package = prepared
-        async with open_shard(enlisted, stop=stop, on_view=on_view) as shard:
-            driven = await _run(driver, package, enlisted, shard, story, say, tuning)
+
+    def hurry() -> None:
+        driver.hurry(tuning.silence)
+
+    try:
+        async with _cleaned_up(driver, suffix, story, say, tuning):
+            prepared = await _unless(stop, _prepare(driver, spec, story, say), hurry)
+            if prepared is None:
+                return driven
+            enlisted, package = prepared
+            async with open_shard(enlisted, stop=stop, on_view=on_view) as shard:
+                driven = await _run(driver, package, enlisted, shard, story, say, tuning)
+    except ServerUnreachable as error:
+        if not story.reached:
+            raise
+        raise ServerLost(str(error)) from None
     return replace(driven, left=tuple(story.left))
 
 
 async def _prepare(
-    driver: Driver, spec: FleetSpec, say: Callable[[str], None]
+    driver: Driver, spec: FleetSpec, story: _Story, say: Callable[[str], None]
 ) -> tuple[FleetSpec, Package]:
     """Make devices and package known; the same devices with what they need to be recognised."""
     await driver.open()
+    story.reached = True
     credentials = await driver.provision(spec.names)
     say(f"{driver.name}: {len(spec.names)} devices provisioned")
     # What a person asked for counts more than what the driver suggests.
@@ -143,14 +163,16 @@ async def _run(
     window = spec.devices / (spec.ramp or DEFAULT_RAMP)
     if not await shard.until_registered(window + tuning.registered) and not shard.stop.is_set():
         say(f"{driver.name}: {_missing(shard)} devices are not known to their server yet")
-    await _unless(shard.stop, _begin(driver, package, spec, story, say))
+    error = await _begun(driver, package, spec, shard, story, say, tuning)
     campaign = story.campaign
     if campaign is None:
         snapshot = shard.snapshot()
         await shard.power_off()
-        return Driven(spec, snapshot)
+        return Driven(spec, replace(snapshot, error=snapshot.error or error))
     async with _asking(driver, campaign, shard, say, tuning) as settling:
-        await shard.wait(settling.is_set, tuning.grace)
+        await shard.wait(settling.done.is_set, tuning.grace)
+    if settling.gone or shard.over:
+        driver.hurry(tuning.silence)
     # Devices fall silent before the server is asked: reading takes a while, and a device that goes
     # on meanwhile would be compared with a belief of another moment.
     snapshot = shard.snapshot()
@@ -171,11 +193,46 @@ def _missing(shard: Shard) -> int:
     return shard.spec.devices - shard.census.ever_registered
 
 
+async def _begun(
+    driver: Driver,
+    package: Package,
+    spec: FleetSpec,
+    shard: Shard,
+    story: _Story,
+    say: Callable[[str], None],
+    tuning: DriveTuning,
+) -> str | None:
+    """Start the campaign; why there is none, unless a person did not want it any more."""
+
+    def hurry() -> None:
+        driver.hurry(tuning.silence)
+
+    begin = _begin(driver, package, spec, story, say)
+    try:
+        await _unless(shard.stop, begin, hurry, shard.remaining)
+    except ServerUnreachable as error:
+        hurry()
+        return str(error)
+    if story.campaign is None and not shard.stop.is_set():
+        return f"{driver.name}: the duration was over before there was a campaign"
+    return None
+
+
 async def _begin(
     driver: Driver, package: Package, spec: FleetSpec, story: _Story, say: Callable[[str], None]
 ) -> None:
     story.campaign = await driver.start(package, spec.names)
     say(f"{driver.name}: version {package.version} offered to {len(spec.names)} devices")
+
+
+@dataclass(slots=True)
+class _Settling:
+    """How far the server has come, as it says itself."""
+
+    done: asyncio.Event = field(default_factory=asyncio.Event)
+    """Set once it is done with the campaign, or gone."""
+    gone: bool = False
+    """It did not answer the last questions."""
 
 
 @contextlib.asynccontextmanager
@@ -185,9 +242,9 @@ async def _asking(
     shard: Shard,
     say: Callable[[str], None],
     tuning: DriveTuning,
-) -> AsyncIterator[asyncio.Event]:
-    """An event that is set once the server is done with the campaign, or gone."""
-    settled = asyncio.Event()
+) -> AsyncIterator[_Settling]:
+    """Ask the server now and then whether it is done."""
+    settling = _Settling()
 
     async def ask() -> None:
         failures = 0
@@ -201,11 +258,12 @@ async def _asking(
                 if failures == tuning.settle_failures:
                     say(str(error))
             await shard.runtime.clock.sleep(tuning.settle_interval)
-        settled.set()
+        settling.gone = failures > 0
+        settling.done.set()
 
     task = asyncio.ensure_future(ask())
     try:
-        yield settled
+        yield settling
     finally:
         task.cancel()
         await asyncio.gather(task, return_exceptions=True)
@@ -216,9 +274,14 @@ async def _cleaned_up(
     driver: Driver, suffix: str, story: _Story, say: Callable[[str], None], tuning: DriveTuning
 ) -> AsyncIterator[None]:
     """Whatever happens inside, the server is left as it was found, or it is said what is left."""
+    silence = tuning.cleanup_silence
     try:
         yield
+    except ServerUnreachable:
+        silence = tuning.silence
+        raise
     finally:
+        driver.hurry(silence)
         try:
             async with asyncio.timeout(tuning.cleanup):
                 if story.campaign is not None and not story.ended:
@@ -228,6 +291,7 @@ async def _cleaned_up(
         except CleanupIncomplete as error:
             story.left += error.left
             say(f"{driver.name}: {error}")
+            say(f"{driver.name}: what is left has {suffix} in its name")
         except asyncio.CancelledError:
             say(f"{driver.name}: not all was removed; what is left has {suffix} in its name")
             raise
@@ -238,15 +302,21 @@ async def _cleaned_up(
             await driver.close()
 
 
-async def _unless(stop: asyncio.Event, work: Coroutine[Any, Any, T]) -> T | None:
-    """The result of `work`, or None when `stop` is set first; `work` is then cancelled, and
-    waited for."""
+async def _unless(
+    stop: asyncio.Event,
+    work: Coroutine[Any, Any, T],
+    hurry: Callable[[], None],
+    seconds: float | None = None,
+) -> T | None:
+    """The result of `work`, or None when `stop` is set first or so many seconds are over; `work`
+    is then told to hurry, cancelled, and waited for."""
     task = asyncio.ensure_future(work)
     stopped = asyncio.ensure_future(stop.wait())
     try:
-        await asyncio.wait({task, stopped}, return_when=asyncio.FIRST_COMPLETED)
+        await asyncio.wait({task, stopped}, timeout=seconds, return_when=asyncio.FIRST_COMPLETED)
         if task.done():
             return task.result()
+        hurry()
         task.cancel()
         with contextlib.suppress(asyncio.CancelledError):
             return await task

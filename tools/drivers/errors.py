@@ -10,13 +10,19 @@ from collections.abc import Sequence
 __all__ = [
     "BadOption",
     "CleanupIncomplete",
+    "ConnectionBroken",
     "DriverError",
     "MissingSecret",
     "RequestRefused",
+    "ServerLost",
     "ServerUnreachable",
     "UnsupportedServer",
     "WrongCredentials",
 ]
+
+
+MAX_NAMED = 5
+"""Things that a sentence names; thousands would hide why."""
 
 
 class DriverError(Exception):
@@ -33,6 +39,14 @@ class BadOption(DriverError):
 
 class ServerUnreachable(DriverError):
     """No connection, no answer in time, or a connection that broke."""
+
+
+class ConnectionBroken(ServerUnreachable):
+    """A connection that was there and broke: the next one may well do."""
+
+
+class ServerLost(DriverError):
+    """The server was there when the run began and is no longer."""
 
 
 class WrongCredentials(DriverError):
@@ -55,5 +69,6 @@ class CleanupIncomplete(DriverError):
     """Things that the driver made and could not remove; `left` names each with the reason."""
 
     def __init__(self, left: Sequence[str]) -> None:
-        super().__init__("left behind at the server: " + "; ".join(left))
+        more = f"; and {len(left) - MAX_NAMED} more" if len(left) > MAX_NAMED else ""
+        super().__init__("left behind at the server: " + "; ".join(left[:MAX_NAMED]) + more)
         self.left = tuple(left)

@@ -90,6 +90,7 @@ class GoosebitDriver:
             settings.server,
             driver=self.name,
             hidden=settings.identity.values(),
+            tuning=settings.tuning,
             transport=settings.transport,
             sleep=sleep,
         )
@@ -304,6 +305,9 @@ class GoosebitDriver:
 
     async def cleanup(self) -> None:
         await self._undo.run()
+
+    def hurry(self, seconds: float) -> None:
+        self._api.hurry(seconds)
 
     async def close(self) -> None:
         await self._api.close()

@@ -108,6 +108,7 @@ class HawkbitDriver:
             driver=self.name,
             auth=httpx.BasicAuth(*settings.identity.login()),
             hidden=settings.identity.values(),
+            tuning=settings.tuning,
             transport=settings.transport,
             sleep=sleep,
         )
@@ -452,6 +453,9 @@ class HawkbitDriver:
 
     async def cleanup(self) -> None:
         await self._undo.run()
+
+    def hurry(self, seconds: float) -> None:
+        self._api.hurry(seconds)
 
     async def close(self) -> None:
         await self._api.close()

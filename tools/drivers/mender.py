@@ -88,6 +88,7 @@ class MenderDriver:
             settings.server,
             driver=self.name,
             hidden=settings.identity.values(),
+            tuning=settings.tuning,
             transport=settings.transport,
             sleep=sleep,
         )
@@ -314,6 +315,9 @@ class MenderDriver:
 
     async def cleanup(self) -> None:
         await self._undo.run()
+
+    def hurry(self, seconds: float) -> None:
+        self._api.hurry(seconds)
 
     async def close(self) -> None:
         await self._api.close()

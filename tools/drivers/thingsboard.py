@@ -77,6 +77,7 @@ class ThingsboardDriver:
             settings.server,
             driver=self.name,
             hidden=settings.identity.values(),
+            tuning=settings.tuning,
             transport=settings.transport,
             sleep=sleep,
         )
@@ -282,6 +283,9 @@ class ThingsboardDriver:
 
     async def cleanup(self) -> None:
         await self._undo.run()
+
+    def hurry(self, seconds: float) -> None:
+        self._api.hurry(seconds)
 
     async def close(self) -> None:
         await self._api.close()

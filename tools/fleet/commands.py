@@ -143,7 +143,14 @@ def run(spec: FleetSpec, *, as_json: bool) -> int:
 def run_driven(spec: FleetSpec, driver: str, options: dict[str, str], *, as_json: bool) -> int:
     """Devices against a server that `driver` makes update them; returns the exit code."""
     suffix = secrets.token_hex(SUFFIX_BYTES)
-    made = make_driver(driver, spec.server, suffix=suffix, environment=os.environ, options=options)
+    made = make_driver(
+        driver,
+        spec.server,
+        suffix=suffix,
+        environment=os.environ,
+        options=options,
+        duration=spec.duration,
+    )
     if spec.protocol not in (DEFAULT_PROTOCOL, made.protocol):
         raise SpecError("protocol", f"devices of --drive {driver} speak {made.protocol}")
     spec = _prepared(replace(spec, protocol=made.protocol))

@@ -243,11 +243,13 @@ class Shard:
         self._factory(self._device(0))
 
     async def until_registered(self, seconds: float) -> bool:
-        """Wait until every device has been registered once, or for so long."""
+        """Wait until every device has been registered once, or for so long, but not beyond the
+        duration."""
         self.note = "waiting for devices to register"
+        until, end = self.runtime.clock.now() + seconds, self._deadline()
         done = await self._until(
             lambda: self.census.ever_registered >= self.spec.devices,
-            self.runtime.clock.now() + seconds,
+            until if end is None else min(until, end),
         )
         self.note = ""
         return done
@@ -339,6 +341,17 @@ class Shard:
     @property
     def all_final(self) -> bool:
         return self.census.final >= self.spec.devices
+
+    @property
+    def remaining(self) -> float | None:
+        """Seconds of the duration, if the run has one."""
+        end = self._deadline()
+        return None if end is None else max(0.0, end - self.runtime.clock.now())
+
+    @property
+    def over(self) -> bool:
+        """Nothing is waited for any more: the duration is over, or somebody stopped the run."""
+        return self.stop.is_set() or self.remaining == 0.0
 
     def _deadline(self) -> float | None:
         return None if self.spec.duration is None else self._began + self.spec.duration

@@ -12,6 +12,9 @@ from tools.fleet.timeline import LATENCIES, PERCENTILES
 MAX_DIFFERENCES = 20
 """Shown on the terminal; the report has them all."""
 
+MAX_LEFT = 5
+"""Things that a driven run could not remove; `--json` has them all."""
+
 MAX_TROUBLES = 3
 """Most frequent reasons why devices were without their server; the report has them all."""
 
@@ -48,8 +51,10 @@ def print_summary(result: RunResult, console: Console, page: str | None) -> None
         console.print(f"  and {more:,} more, in the report", markup=False)
     for finding in result.findings:
         console.print(finding, markup=False, style="red")
-    for thing in result.left:
+    for thing in result.left[:MAX_LEFT]:
         console.print(f"left on the server: {thing}", markup=False, style="red")
+    if (more := len(result.left) - MAX_LEFT) > 0:
+        console.print(f"left on the server: {more:,} more, in --json", markup=False, style="red")
     for (protocol, name), judgement in result.misbehaviours.items():
         met = f"answered rightly {judgement.kept:,} times, wrongly {judgement.broken:,}"
         if not judgement.kept + judgement.broken:

@@ -11,6 +11,7 @@ import pytest
 
 from tools.drivers.api import Api, ApiTuning, members, objects
 from tools.drivers.errors import (
+    ConnectionBroken,
     DriverError,
     RequestRefused,
     ServerUnreachable,
@@ -122,19 +123,21 @@ async def test_a_server_that_is_not_there() -> None:
 
 
 @pytest.mark.parametrize(
-    ("error", "words"),
+    ("error", "expected", "words"),
     [
-        (httpx.ConnectTimeout(""), "no answer in time"),
-        (httpx.ReadTimeout(""), "no answer in time"),
-        (httpx.RemoteProtocolError("peer closed connection"), "peer closed connection"),
-        (httpx.ReadError(""), "ReadError"),
+        (httpx.ConnectTimeout(""), ServerUnreachable, "no answer in time"),
+        (httpx.ReadTimeout(""), ServerUnreachable, "no answer in time"),
+        (httpx.RemoteProtocolError("peer closed it"), ConnectionBroken, "peer closed it"),
+        (httpx.ReadError(""), ConnectionBroken, "ReadError"),
     ],
 )
-async def test_a_connection_that_fails(error: httpx.TransportError, words: str) -> None:
+async def test_a_connection_that_fails(
+    error: httpx.TransportError, expected: type[DriverError], words: str
+) -> None:
     def handler(request: httpx.Request) -> httpx.Response:
         raise error
 
-    assert words in await failure(handler, ServerUnreachable)
+    assert words in await failure(handler, expected)
 
 
 async def test_a_body_without_end_is_cut_off() -> None:

@@ -250,4 +250,4 @@ async def test_unless_hands_on_what_fails() -> None:
         raise DriverError("refused")
 
     with pytest.raises(DriverError, match="refused"):
-        await story._unless(asyncio.Event(), fails())
+        await story._unless(asyncio.Event(), fails(), lambda: None)

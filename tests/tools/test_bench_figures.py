@@ -27,6 +27,13 @@ def test_a_count_that_must_be_zero() -> None:
     assert not Figure("registration_loss", 1, "devices", "limit", 0, bound=0.0).holds
 
 
+def test_a_figure_without_a_bound_is_only_reported() -> None:
+    figure = Figure("f", 120.0, "updates/core-second")
+    assert figure.holds
+    assert figure.as_json()["ratio"] is figure.as_json()["bound"] is None
+    assert format_table([figure]).splitlines()[1].split()[-3:] == ["-", "-", "-"]
+
+
 def test_results_for_scripts_and_for_people(tmp_path: Path) -> None:
     figure = Figure("f", 3.0, "bytes", "limit", 6.0, bound=1.0, details={"devices": 7})
     target = tmp_path / "new" / "latest.json"

@@ -22,6 +22,8 @@ from tools.bench import (
     http_poll,
     idle_memory,
     mqtt_memory,
+    omadm_memory,
+    omadm_sessions,
     registration_loss,
     wbxml,
 )
@@ -42,6 +44,8 @@ GROUPS: tuple[tuple[tuple[str, ...], Measure], ...] = (
     (http_memory.NAMES, http_memory.measure),
     (mqtt_memory.NAMES, mqtt_memory.measure),
     (wbxml.NAMES, wbxml.measure),
+    (omadm_sessions.NAMES, omadm_sessions.measure),
+    (omadm_memory.NAMES, omadm_memory.measure),
 )
 ALL = tuple(name for names, _ in GROUPS for name in names)
 

@@ -16,20 +16,22 @@ class Figure:
 
     `ratio` is value / yardstick_value, except where `cheaper` is set: then it says how many times
     cheaper than the yardstick we are. `bound` is the ratio that must hold: at most, or with
-    `cheaper` at least.
+    `cheaper` at least. A figure without a yardstick or a bound is only reported.
     """
 
     name: str
     value: float
     unit: str
-    yardstick: str
-    yardstick_value: float
-    bound: float
+    yardstick: str = ""
+    yardstick_value: float | None = None
+    bound: float | None = None
     cheaper: bool = False
     details: dict[str, object] = field(default_factory=dict)
 
     @property
-    def ratio(self) -> float:
+    def ratio(self) -> float | None:
+        if self.yardstick_value is None:
+            return None
         if self.cheaper:
             return self.yardstick_value / self.value if self.value else 0.0
         if self.yardstick_value == 0:  # a count that must be zero is its own ratio
@@ -38,6 +40,8 @@ class Figure:
 
     @property
     def holds(self) -> bool:
+        if self.ratio is None or self.bound is None:
+            return True
         return self.ratio >= self.bound if self.cheaper else self.ratio <= self.bound
 
     def as_json(self) -> dict[str, object]:
@@ -45,12 +49,16 @@ class Figure:
             "value": round(self.value, 3),
             "unit": self.unit,
             "yardstick": self.yardstick,
-            "yardstick_value": round(self.yardstick_value, 3),
-            "ratio": round(self.ratio, 3),
+            "yardstick_value": _rounded(self.yardstick_value),
+            "ratio": _rounded(self.ratio),
             "bound": self.bound,
             "holds": self.holds,
             **self.details,
         }
+
+
+def _rounded(value: float | None) -> float | None:
+    return None if value is None else round(value, 3)
 
 
 def write_results(path: Path, figures: Iterable[Figure], problems: dict[str, str]) -> None:
@@ -69,9 +77,13 @@ def format_table(figures: Iterable[Figure]) -> str:
             (
                 figure.name,
                 f"{figure.value:,.2f} {figure.unit}",
-                f"{figure.yardstick_value:,.2f} ({figure.yardstick})",
-                f"{figure.ratio:.2f}",
-                f"{'>=' if figure.cheaper else '<='} {figure.bound:g}",
+                "-"
+                if figure.yardstick_value is None
+                else f"{figure.yardstick_value:,.2f} ({figure.yardstick})",
+                "-" if figure.ratio is None else f"{figure.ratio:.2f}",
+                "-"
+                if figure.bound is None
+                else f"{'>=' if figure.cheaper else '<='} {figure.bound:g}",
                 "" if figure.holds else "MISSED",
             )
             for figure in figures

@@ -55,7 +55,7 @@ class Step(enum.Enum):
 class FumoClient:
     """FUMO of one device, for one uptime."""
 
-    __slots__ = ("_misbehave", "_persona", "book", "device", "pkg_url")
+    __slots__ = ("_leaf", "_misbehave", "_persona", "book", "device")
 
     def __init__(
         self, device: Device, persona: Persona, misbehave: frozenset[Misbehaviour]
@@ -64,8 +64,7 @@ class FumoClient:
         self._persona = persona
         self._misbehave = misbehave
         self.book = OrderBook(device.nvm)
-        self.pkg_url: Callable[[str], str] = _no_url
-        """Reads a leaf of the tree; the session that runs gives it."""
+        self._leaf: Callable[[str], str] = _nothing
         if self.book.order is None:
             device.engine.reported()  # nobody asked, so nobody is told
 
@@ -82,6 +81,14 @@ class FumoClient:
             on_replace={f"{root}/{Operation.PKG_DATA.value}": PackageSink(self)},
             computed={f"{root}/State": lambda: str(int(self.state))},
         )
+
+    def begin(self, leaf: Callable[[str], str]) -> None:
+        """A session begins: how its tree is read."""
+        self._leaf = leaf
+
+    def end(self) -> None:
+        """It is over: an idle device keeps nothing of it."""
+        self._leaf = _nothing
 
     @property
     def state(self) -> FumoState:
@@ -113,7 +120,7 @@ class FumoClient:
         engine = self.device.engine
         url = ""
         if operation is not Operation.UPDATE:
-            url = self.pkg_url(f"{self._persona.root}/{operation.value}/PkgURL")
+            url = self._leaf(f"{self._persona.root}/{operation.value}/PkgURL")
             if not url:
                 raise TreeError(StatusCode.NOT_ALLOWED, "no PkgURL")
         order = Order(operation, execution.uri, execution.correlator, url)
@@ -263,5 +270,6 @@ class PackageSink:
         return TreeError(StatusCode.COMMAND_FAILED, f"the package was refused: {name}")
 
 
-def _no_url(uri: str) -> str:
+def _nothing(uri: str) -> str:
+    """What is read outside of a session."""
     return ""

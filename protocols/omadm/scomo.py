@@ -104,15 +104,13 @@ class ScomoOrder:
 class ScomoClient:
     """SCOMO of one device, for one uptime."""
 
-    __slots__ = ("_device", "_misbehave", "leaf", "order", "showing")
+    __slots__ = ("_device", "_leaf", "_misbehave", "_showing", "order")
 
     def __init__(self, device: Device, misbehave: frozenset[Misbehaviour]) -> None:
         self._device = device
         self._misbehave = misbehave
-        self.leaf: Callable[[str], str] = lambda uri: ""
-        """Reads a leaf of the tree; the session that runs gives it."""
-        self.showing: dict[str, Callable[[], str]] = {}
-        """What leaves of the session's tree show, by URI; the session that runs gives it."""
+        self._leaf: Callable[[str], str] = _nothing
+        self._showing: dict[str, Callable[[], str]] | None = None
         self.order: ScomoOrder | None = None
         stored = device.nvm.get(_NAMESPACE, _NAME)
         if stored is not None:
@@ -132,13 +130,19 @@ class ScomoClient:
         return Hooks(on_execute=execute)
 
     def show(self, computed: dict[str, Callable[[], str]]) -> None:
-        """Let a tree show, by `computed`, that an operation is under way, now or as soon as its
-        session begins one."""
-        self.showing = computed
+        """Let the leaves of `computed`, by URI, show that an operation is under way."""
         order = self.order
         if order is not None and order.result is None:
             progressing = order.plan.progressing
             computed[f"{order.base}/Status"] = lambda: progressing
+
+    def begin(self, leaf: Callable[[str], str], computed: dict[str, Callable[[], str]]) -> None:
+        """A session begins: how its tree is read, and what its leaves show."""
+        self._leaf, self._showing = leaf, computed
+
+    def end(self) -> None:
+        """It is over: an idle device keeps nothing of it."""
+        self._leaf, self._showing = _nothing, None
 
     def _executor(self, kind: Kind, operation: Operation) -> Executor:
         def execute(execution: Execution) -> StatusCode:
@@ -150,11 +154,12 @@ class ScomoClient:
                 raise TreeError(StatusCode.TOO_LARGE, "the correlator is too long to be kept")
             url = ""
             if kind is Kind.DOWNLOAD:
-                url = self.leaf(f"{ROOT}/{kind.value}/{name}/PkgURL")
+                url = self._leaf(f"{ROOT}/{kind.value}/{name}/PkgURL")
                 if not url or len(url.encode()) > MAX_URL:
                     raise TreeError(StatusCode.NOT_ALLOWED, "no PkgURL that could be used")
             self._keep(ScomoOrder(kind, name, operation, correlator, url))
-            self.show(self.showing)
+            if self._showing is not None:
+                self.show(self._showing)
             return StatusCode.ACCEPTED
 
         return execute
@@ -263,6 +268,11 @@ class ScomoClient:
             self._keep(order)
         except TreeError:
             self.order = order  # told in this uptime or done again in the next
+
+
+def _nothing(uri: str) -> str:
+    """What is read outside of a session."""
+    return ""
 
 
 def _failure(order: ScomoOrder) -> int:

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import dataclass
+from typing import NamedTuple
 
 from agent.device import Device
 from agent.protocol import ClientSettings
@@ -65,6 +66,14 @@ class Ended:
     """Of the answer that ended it, where that was no message."""
 
 
+class _Hooks(NamedTuple):
+    """What stands behind the nodes of a tree."""
+
+    hooks: Hooks
+    computed: dict[str, Callable[[], str]]
+    """The same as in `hooks`; what a session's commands change shows in its tree at once."""
+
+
 class Talker:
     """Has the sessions of one device, one at a time."""
 
@@ -111,8 +120,8 @@ class Talker:
             mine = theirs = SPECIAL_NONCE
         client = ClientAuth(told, mine, nonce_as_text=options.profile.quirks.nonce_as_text)
         server = ServerAuth(told, theirs, device.random.bytes)
-        tree = self.tree(account.server_id)
-        self.fumo.pkg_url = self.scomo.leaf = lambda uri: _as_text(tree.value(uri))
+        hooks = self._hooks()
+        tree = self.tree(account.server_id, hooks)
         session = DmSession(
             SessionSetup(
                 plan.session_id,
@@ -131,7 +140,13 @@ class Talker:
             self._stepped,
             lambda item: syncml.carried(item, options.encoding),
         )
-        ended = await self._exchange(session, plan)
+        self.fumo.begin(lambda uri: _as_text(tree.value(uri)))
+        self.scomo.begin(lambda uri: _as_text(tree.value(uri)), hooks.computed)
+        try:
+            ended = await self._exchange(session, plan)
+        finally:
+            self.fumo.end()
+            self.scomo.end()
         for side, nonce in ((Side.CLIENT, client.to_store), (Side.SERVER, server.to_store)):
             if nonce is not None:
                 nonces.set(side, account.server_id, nonce)
@@ -147,7 +162,7 @@ class Talker:
             return factory or next(iter(read_accounts(tree)), None)
         return next((one for one in read_accounts(tree) if one.server_id == server_id), None)
 
-    def tree(self, server_id: str | None) -> Tree:
+    def tree(self, server_id: str | None, hooks: _Hooks | None = None) -> Tree:
         """The device's tree, as `server_id` may use it; None is the device itself."""
         options, device = self.options, self.device
         known = self.settings.credential(device)
@@ -162,7 +177,7 @@ class Talker:
             factory_tree(options, address, auth, server_auth),
             device.nvm,
             server_id=server_id,
-            hooks=self._hooks(),
+            hooks=(hooks or self._hooks()).hooks,
             encoding=options.encoding,
         )
 
@@ -171,7 +186,7 @@ class Talker:
         name = self.device.name.removeprefix("urn:imei:")
         return f"IMEI:{name}" if len(name) == 15 and name.isdigit() else self.device.name
 
-    def _hooks(self) -> Hooks:
+    def _hooks(self) -> _Hooks:
         fumo, scomo = self.fumo.hooks(), self.scomo.hooks()
         account = f"./DMAcc/{ACCOUNT}/AppAuth"
         known = self.settings.credential(self.device)
@@ -186,7 +201,8 @@ class Talker:
         }
         computed = {**fumo.computed, **own}
         self.scomo.show(computed)
-        return Hooks({**fumo.on_execute, **scomo.on_execute}, fumo.on_replace, computed)
+        execute = {**fumo.on_execute, **scomo.on_execute}
+        return _Hooks(Hooks(execute, fumo.on_replace, computed), computed)
 
     def _devinfo(self) -> DevInfo:
         profile = self.options.profile

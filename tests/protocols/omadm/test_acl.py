@@ -7,10 +7,12 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from protocols.omadm.acl import COMMANDS, MAX_ACL, Acl, AclError
+from tests.protocols.omadm.musts import musts
 
 _SERVERS = st.text("abcsrv.-_8765", min_size=1, max_size=8)
 
 
+@musts("DM-121")
 @pytest.mark.parametrize(
     ("text", "written"),
     [
@@ -34,6 +36,7 @@ def test_what_is_an_acl(text: str, written: str) -> None:
     assert Acl.parse(written) == acl
 
 
+@musts("DM-121")
 @pytest.mark.parametrize(
     "text",
     [

@@ -25,11 +25,13 @@ from protocols.omadm.auth import (
     verify_hmac,
 )
 from protocols.omadm.model import Chal, Cred
+from tests.protocols.omadm.musts import musts
 
 NONCE = b"nonce-0001"
 names = st.text(st.characters(codec="utf-8", exclude_characters=":\0"), min_size=1, max_size=20)
 
 
+@musts("DM-086")
 @pytest.mark.parametrize(
     ("user", "password", "nonce", "digest"),
     [
@@ -43,12 +45,14 @@ def test_md5_vectors(user: str, password: str, nonce: bytes, digest: str) -> Non
     assert md5(user, password, nonce) == digest
 
 
+@musts("DM-087")
 def test_mac_is_over_the_digest_of_the_body_and_not_rfc_2104() -> None:
     """Computed by hand after the formula of the specification; no second implementation is
     known."""
     assert mac("Robert Jordan", "secret", NONCE, b"<SyncML/>") == "NWaswWzRA20A4bmE4vjC2A=="
 
 
+@musts("DM-085")
 def test_basic_is_rfc_2617s_text() -> None:
     assert basic("Bruce2", "OhBehave") == "QnJ1Y2UyOk9oQmVoYXZl"
 
@@ -87,6 +91,7 @@ def test_types_in_accounts(name: str, kind: AuthType | None) -> None:
     assert AuthType.of_account(name) is kind
 
 
+@musts("DM-083", "DM-089")
 def test_credentials_of_each_kind() -> None:
     assert credentials(AuthType.NONE, "u", "p", NONCE) is None
     assert credentials(AuthType.HMAC, "u", "p", NONCE) is None, "it travels in a header"
@@ -108,6 +113,7 @@ def test_what_one_side_makes_the_other_believes(
         assert not verify_credentials(cred, user, password, nonce + b"x")
 
 
+@musts("DM-083", "DM-089")
 @pytest.mark.parametrize(
     "cred",
     [
@@ -129,6 +135,7 @@ def test_basic_may_leave_its_format_out() -> None:
     assert verify_credentials(Cred("syncml:auth-basic", None, "dTpw"), "u", "p", b"")
 
 
+@musts("DM-087")
 @given(names, names, st.binary(max_size=32), st.binary(max_size=200))
 def test_mac_header_there_and_back(user: str, password: str, nonce: bytes, body: bytes) -> None:
     header = parse_hmac_header(hmac_header(user, password, nonce, body))
@@ -140,6 +147,7 @@ def test_mac_header_there_and_back(user: str, password: str, nonce: bytes, body:
     assert not verify_hmac(header, user, password + "x", nonce, body)
 
 
+@musts("DM-088")
 @pytest.mark.parametrize(
     ("text", "expected"),
     [
@@ -154,6 +162,7 @@ def test_mac_headers_that_are_taken(text: str, expected: HmacHeader) -> None:
     assert parse_hmac_header(text) == expected
 
 
+@musts("DM-088")
 @pytest.mark.parametrize(
     ("text", "why"),
     [
@@ -180,6 +189,7 @@ def test_any_text_is_a_mac_header_or_refused(text: str) -> None:
         assert str(error)
 
 
+@musts("DM-073", "DM-092")
 @given(st.binary(max_size=MAX_NONCE))
 def test_challenges_carry_octets(nonce: bytes) -> None:
     chal = challenge(AuthType.MD5, nonce)
@@ -187,6 +197,7 @@ def test_challenges_carry_octets(nonce: bytes) -> None:
     assert next_nonce(chal) == nonce
 
 
+@musts("DM-092")
 def test_challenges_without_and_with_a_bad_nonce() -> None:
     assert next_nonce(challenge(AuthType.BASIC)) is None
     assert next_nonce(Chal("syncml:auth-md5", "b64", " Tm9u\r\n Y2U= ")) == b"Nonce"

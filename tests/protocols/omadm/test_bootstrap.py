@@ -41,6 +41,7 @@ from protocols.omadm.standard_objects import DmAccount, read_accounts
 from protocols.omadm.tree import Tree
 from protocols.omadm.tree_nodes import DMACC_TYPE
 from tests.protocols.omadm.device_parts import PERSONA, SERVER, make_nvm
+from tests.protocols.omadm.musts import musts
 
 SECRETS = BootstrapSecrets(network_id=b"\x29\x43\x15\x00\x88", user_pin="2468")
 TREE = Meta(format="xml", type="application/vnd.syncml.dmtnds+wbxml")
@@ -138,6 +139,7 @@ def signed(body: bytes, security: Security = Security.USERPIN) -> str:
 # --- protection
 
 
+@musts("DM-096")
 @pytest.mark.parametrize(
     ("security", "key"),
     [
@@ -160,6 +162,7 @@ def test_rfc_2202_case_2() -> None:
     )
 
 
+@musts("DM-096")
 @pytest.mark.parametrize("security", list(Security))
 @pytest.mark.parametrize("change", [str.upper, str.lower])
 def test_either_case_of_hex_is_taken(security: Security, change: object) -> None:
@@ -176,6 +179,7 @@ def test_over_wap_push() -> None:
     assert receive(arrived.body, arrived, SECRETS, device()) == (EXPECTED,)
 
 
+@musts("DM-096")
 @pytest.mark.parametrize(
     ("content_type", "why"),
     [
@@ -217,6 +221,7 @@ def test_a_device_without_the_secret_believes_nobody(
     assert "is wrong" in refused(GOOD, forged, secrets=secrets)
 
 
+@musts("DM-096")
 def test_a_changed_message_is_noticed() -> None:
     body = GOOD.replace(b"dm.example", b"dm.attack.")
     assert "is wrong" in refused(body, signed(GOOD))

@@ -14,6 +14,7 @@ from protocols.omadm.package0 import Notification
 from protocols.omadm.tree_nodes import DMACC_TYPE
 from tests.protocols.omadm.dm_server import MD5
 from tests.protocols.omadm.dm_world import DEVICE, DM, World, run
+from tests.protocols.omadm.musts import musts
 
 NEW = "new.example"
 NONCE = b"\x80 of the account"
@@ -115,6 +116,7 @@ def test_the_new_server_begins_a_session(security: Security) -> None:
     assert ("account", "NONE", "KNOWN", f"bootstrap of {NEW}") in world.events
 
 
+@musts("DM-096")
 @pytest.mark.parametrize(
     ("options", "secrets"),
     [

@@ -15,8 +15,10 @@ from protocols.omadm.session import DmSession
 from protocols.omadm.tree import Tree
 from tests.protocols.omadm.dm_server import MD5
 from tests.protocols.omadm.dm_world import DEVICE, FILES, FUMO, World, order, run
+from tests.protocols.omadm.musts import musts
 
 
+@musts("DM-015", "DM-016", "DM-067", "DM-140", "DM-142", "DM-146")
 def test_download_and_update_by_a_strict_server() -> None:
     async def story(world: World) -> None:
         world.server.packages.append(order())

@@ -24,6 +24,7 @@ from protocols.omadm.dlota import DESCRIPTOR_OUTCOME
 from protocols.omadm.personas import PERSONAS
 from tests.agent.parts import image
 from tests.protocols.omadm.dm_world import FILES, NEW, World, order, run
+from tests.protocols.omadm.musts import musts
 
 URL = f"{FILES}/new.dd"
 
@@ -72,6 +73,7 @@ def fetched(
 # -- the descriptor -----------------------------------------------------------------------------
 
 
+@musts("DM-151")
 def test_everything_that_a_descriptor_says() -> None:
     more = (
         "<nextURL>n</nextURL><DDVersion>1.1</DDVersion><name>a &amp; b</name><vendor>v</vendor>"
@@ -88,6 +90,7 @@ def test_everything_that_a_descriptor_says() -> None:
     assert found.flag("other") is None
 
 
+@musts("DM-150", "DM-152")
 @pytest.mark.parametrize(
     ("body", "status"),
     [
@@ -125,6 +128,7 @@ def test_any_octets(data: bytes) -> None:
             assert bad.status in NotifyStatus
 
 
+@musts("DM-153")
 @pytest.mark.parametrize("outcome", Outcome)
 def test_every_outcome_has_a_status(outcome: Outcome) -> None:
     expected = {
@@ -152,6 +156,7 @@ def test_every_outcome_has_a_status(outcome: Outcome) -> None:
 # -- the whole story ----------------------------------------------------------------------------
 
 
+@musts("DM-153")
 def test_an_update_by_descriptor() -> None:
     world, result = fetched(descriptor())
     assert result == "200"
@@ -166,6 +171,7 @@ def test_an_update_by_descriptor() -> None:
     ]
 
 
+@musts("DM-155")
 def test_a_package_without_a_descriptor_tells_nobody() -> None:
     world, result = fetched(NEW, kind="application/octet-stream")
     assert result == "200"
@@ -181,6 +187,7 @@ def test_a_server_without_head() -> None:
     assert [method for method, _, _ in world.files.asked][:3] == ["HEAD", "GET", "GET"]
 
 
+@musts("DM-150", "DM-152")
 @pytest.mark.parametrize(
     ("body", "result", "told"),
     [
@@ -212,6 +219,7 @@ def test_an_older_image_is_no_acceptable_content() -> None:
     assert world.files.notified == ["953 Non-Acceptable Content"]
 
 
+@musts("DM-152")
 def test_types_that_a_persona_does_not_take() -> None:
     default = PERSONAS["default"]
     PERSONAS["picky"] = replace(
@@ -225,6 +233,7 @@ def test_types_that_a_persona_does_not_take() -> None:
     assert world.files.notified == ["953 Non-Acceptable Content"]
 
 
+@musts("DM-153")
 @pytest.mark.parametrize("bad_boots", [0, 1])
 def test_a_notify_after_the_update(bad_boots: int) -> None:
     world, result = fetched(
@@ -254,6 +263,7 @@ def test_urgent_updates_do_not_wait() -> None:
     run(story, options={"persona": "att"})
 
 
+@musts("DM-154")
 @pytest.mark.parametrize("cut", [1, 30_000, 50_000])
 def test_a_reboot_goes_on_with_the_object(cut: int) -> None:
     async def story(world: World) -> None:

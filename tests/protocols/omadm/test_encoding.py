@@ -7,8 +7,10 @@ from protocols.omadm.encoding import Encoding
 from protocols.omadm.errors import CodecLimits, SyncmlError
 from protocols.omadm.model import Item, Meta, Replace
 from tests.protocols.omadm.messages import PACKAGE_1, TREE, around, command_of
+from tests.protocols.omadm.musts import musts
 
 
+@musts("DM-133")
 @pytest.mark.parametrize(
     ("content_type", "found"),
     [
@@ -24,6 +26,7 @@ def test_content_types(content_type: str, found: Encoding) -> None:
     assert encoding.of(content_type) is found
 
 
+@musts("DM-133")
 @pytest.mark.parametrize("content_type", ["", "text/html", "application/vnd.syncml.dmtnds+xml"])
 def test_content_types_that_are_others(content_type: str) -> None:
     with pytest.raises(SyncmlError, match="is not SyncML's"):
@@ -46,6 +49,7 @@ def test_each_goes_its_way() -> None:
         encoding.decode(wbxml.encode(PACKAGE_1), Encoding.XML)
 
 
+@musts("DM-055", "DM-127")
 def test_data_as_carried() -> None:
     """What is cut into chunks is what the message carries: base64 may be cut anywhere."""
     octets = Item(target="./x", meta=Meta("bin", "app/x"), data=b"\x00\xff" * 10)

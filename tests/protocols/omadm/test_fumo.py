@@ -33,6 +33,7 @@ from protocols.omadm.order import Order
 from tests.agent.parts import image
 from tests.protocols.omadm.dm_server import BASIC, MAC, MD5, Large
 from tests.protocols.omadm.dm_world import FILES, FUMO, NEW, SLOT, World, order, run
+from tests.protocols.omadm.musts import musts
 
 STATE = [Get("", (Item(target=f"{FUMO}/State"),))]
 
@@ -50,6 +51,7 @@ def states(world: World) -> list[str]:
 # -- tables -------------------------------------------------------------------------------------
 
 
+@musts("DM-149")
 @pytest.mark.parametrize("outcome", Outcome)
 def test_every_outcome_has_a_result(outcome: Outcome) -> None:
     expected = {
@@ -76,6 +78,7 @@ def test_every_outcome_has_a_result(outcome: Outcome) -> None:
         assert result_code(outcome, trouble) == (finer or expected[outcome])
 
 
+@musts("DM-141")
 def test_every_state_of_the_engine_shows() -> None:
     """Each (state, outcome) that the engine's table can reach has its number."""
     assert {state for state, _ in STATES} == set(State)
@@ -95,6 +98,7 @@ def test_every_state_of_the_engine_shows() -> None:
     }
 
 
+@musts("DM-142")
 @pytest.mark.parametrize("state", State)
 @pytest.mark.parametrize("operation", Operation)
 def test_every_operation_has_an_answer(state: State, operation: Operation) -> None:
@@ -179,6 +183,7 @@ def gone(world: World) -> None:
 CORRUPT = bytes([*NEW[:5000], NEW[5000] ^ 1, *NEW[5001:]])
 
 
+@musts("DM-069", "DM-141", "DM-144", "DM-145")
 @pytest.mark.parametrize(
     ("code", "state", "url", "prepare"),
     [
@@ -239,6 +244,7 @@ def test_a_server_that_never_answers_is_a_timeout() -> None:
     assert reported(prepare=prepare)[1] == "407"
 
 
+@musts("DM-141")
 @pytest.mark.parametrize(("keep", "state"), [(True, "70"), (False, "80")])
 def test_a_reverted_image(keep: bool, state: str) -> None:
     world, result = reported(faults=FaultPlan(bad_boots=1), keep=keep)
@@ -253,10 +259,12 @@ def test_a_package_that_rots_in_the_slot() -> None:
     assert world.version == "1.0.0"
 
 
+@musts("DM-141")
 def test_success_and_the_personas_state() -> None:
     assert states(reported()[0]) == ["100"]
 
 
+@musts("DM-140", "DM-146", "DM-147")
 def test_download_then_update() -> None:
     async def story(world: World) -> None:
         update(world, operation="Download")
@@ -276,6 +284,7 @@ def test_download_then_update() -> None:
     assert world.version == "2.0.0"
 
 
+@musts("DM-100")
 def test_while_busy_everything_is_refused() -> None:
     async def story(world: World) -> None:
         update(world)
@@ -305,6 +314,7 @@ def test_nothing_to_do_is_refused() -> None:
     assert world.device.engine.state is State.IDLE
 
 
+@musts("DM-065")
 def test_a_push_that_breaks_off_and_one_that_replaces() -> None:
     broken = Large(f"{FUMO}/Update/PkgData", NEW, 5000, broken_after=3)
 
@@ -384,6 +394,7 @@ def test_power_cuts_at_flash_operations(at: int) -> None:
     assert world.reports()[-1].items[0].data == "200"
 
 
+@musts("DM-154")
 @pytest.mark.parametrize("offsets", [(1,), (30_000,), (65_000,), (10_000, 20_000, 59_999)])
 def test_cut_downloads_go_on(offsets: tuple[int, ...]) -> None:
     world, result = reported(faults=FaultPlan(cut_downloads=offsets))
@@ -442,6 +453,7 @@ def test_a_trial_that_reaches_no_server_is_reverted() -> None:
     assert world.version == "1.0.0"
 
 
+@musts("DM-144")
 def test_a_report_is_told_once_whatever_the_status() -> None:
     async def story(world: World) -> None:
         world.server.alert_code = 412
@@ -454,6 +466,7 @@ def test_a_report_is_told_once_whatever_the_status() -> None:
     assert len(world.reports()) == 1
 
 
+@musts("DM-144")
 def test_reboots_do_not_repeat_a_report() -> None:
     async def story(world: World) -> None:
         update(world)

@@ -11,6 +11,7 @@ from hypothesis import strategies as st
 from protocols.omadm.interaction import ALERTS, Options, Reply, User, UserAnswer, ask, parse_options
 from protocols.omadm.model import Alert, Item
 from tests.protocols.omadm.dm_world import World, run
+from tests.protocols.omadm.musts import musts
 
 ACCEPT = User()
 ABSENT = User(otherwise=UserAnswer.ABSENT)
@@ -20,6 +21,7 @@ def items(options: str, *choices: str) -> tuple[Item, ...]:
     return (Item(data=options), Item(data="Text"), *(Item(data=one) for one in choices))
 
 
+@musts("DM-049")
 def test_options() -> None:
     assert parse_options("MINDT=10&MAXDT=20&DR=1&MAXLEN=5&XX=1&ET=T&IT=A") == Options(
         10.0, 20.0, "1", 5
@@ -29,6 +31,7 @@ def test_options() -> None:
     assert parse_options("MAXDT=999999999999").longest == 600.0
 
 
+@musts("DM-048", "DM-050", "DM-051")
 @pytest.mark.parametrize(
     ("code", "options", "choices", "user", "reply"),
     [
@@ -65,6 +68,7 @@ def test_a_person_may_differ_by_question() -> None:
     assert ask(1100, items(""), user).status == 200
 
 
+@musts("DM-048", "DM-115")
 def test_without_a_text_there_is_nothing_to_show() -> None:
     assert ask(1100, (Item(data=""),), ACCEPT).status == 412
 
@@ -77,6 +81,7 @@ def test_any_alert(code: int, options: str, choices: list[str]) -> None:
         assert 0.0 <= reply.seconds <= 600.0
 
 
+@musts("DM-050")
 def test_over_the_wire() -> None:
     times: list[float] = []
 
@@ -99,6 +104,7 @@ def test_over_the_wire() -> None:
     assert times[1] - times[0] >= 30.0
 
 
+@musts("DM-051")
 def test_a_device_without_a_screen() -> None:
     async def story(world: World) -> None:
         await world.until(lambda: world.client.registered)

@@ -9,8 +9,10 @@ from agent.nvm import MAX_LIVE, Nvm
 from protocols.omadm.auth import MAX_NONCE
 from protocols.omadm.nonces import NonceBook, Side
 from tests.protocols.omadm.device_parts import OTHER, SERVER, make_nvm
+from tests.protocols.omadm.musts import musts
 
 
+@musts("DM-094")
 def test_each_side_and_each_server_has_its_own() -> None:
     nvm = make_nvm()
     book = NonceBook(nvm)
@@ -30,6 +32,7 @@ def test_each_side_and_each_server_has_its_own() -> None:
     assert again.get(Side.CLIENT, OTHER) == b"3"
 
 
+@musts("DM-093")
 def test_the_account_gives_the_first_one() -> None:
     book = NonceBook(make_nvm(), lambda side, server: f"{side.value} {server}".encode())
     assert book.get(Side.CLIENT, SERVER) == b"c srv.example"

@@ -10,6 +10,7 @@ from protocols.omadm import package0, wsp
 from protocols.omadm.nonces import SPECIAL_NONCE, NonceBook, Side
 from tests.protocols.omadm.dm_server import MD5
 from tests.protocols.omadm.dm_world import World, order, run
+from tests.protocols.omadm.musts import musts
 
 SECRETS = Credential(username="user", password="client secret", token="server secret")
 
@@ -37,6 +38,7 @@ def notified(story: object, **arguments: object) -> World:
     return run(story, **arguments)  # type: ignore[arg-type]
 
 
+@musts("DM-005")
 def test_a_notification_makes_its_session() -> None:
     async def story(world: World) -> None:
         await world.until(lambda: world.client.registered)
@@ -48,6 +50,7 @@ def test_a_notification_makes_its_session() -> None:
     assert session.codes == [1200]
 
 
+@musts("DM-013")
 def test_a_push_over_udp() -> None:
     async def story(world: World) -> None:
         await world.until(lambda: world.client.registered)
@@ -66,6 +69,7 @@ def test_a_push_over_udp() -> None:
     assert world.server.session.id == "7"
 
 
+@musts("DM-007")
 @pytest.mark.parametrize(
     "data",
     [
@@ -89,6 +93,7 @@ def test_a_bad_one_meets_silence(data: bytes) -> None:
     assert any("ignored" in line for line in notified(story).lines)
 
 
+@musts("DM-006")
 def test_one_session_for_a_notification_that_comes_often() -> None:
     async def story(world: World) -> None:
         await world.until(lambda: world.client.registered)
@@ -121,6 +126,7 @@ def test_another_one_during_a_session_waits_for_its_end() -> None:
     assert [one.id for one in world.server.sessions[1:]] == ["1F", "20"]
 
 
+@musts("DM-092")
 def test_the_nonce_of_the_last_session_is_used() -> None:
     async def story(world: World) -> None:
         await world.until(lambda: world.client.registered)
@@ -134,6 +140,7 @@ def test_the_nonce_of_the_last_session_is_used() -> None:
     assert notified(story, strict=False).server.session.id == "1F"
 
 
+@musts("DM-008", "DM-009")
 def test_both_sides_come_together_again_by_the_special_nonce() -> None:
     async def story(world: World) -> None:
         await world.until(lambda: world.client.registered)
@@ -174,6 +181,7 @@ def test_it_survives_a_reboot_and_grows_old() -> None:
     assert [one.id for one in notified(story).server.sessions][-1] == "1F"
 
 
+@musts("DM-148")
 def test_a_client_initiated_one() -> None:
     async def story(world: World) -> None:
         await world.until(lambda: len(world.server.sessions) == 1 and world.server.session.over)
@@ -188,6 +196,7 @@ def test_a_client_initiated_one() -> None:
     assert str(request.items[0].meta.type).endswith("userrequest")
 
 
+@musts("DM-010")
 @pytest.mark.parametrize(
     ("persona", "ui_mode", "sessions"),
     [

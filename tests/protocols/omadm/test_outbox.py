@@ -8,6 +8,7 @@ from protocols.omadm import encoding
 from protocols.omadm.encoding import Encoding
 from protocols.omadm.model import Header, Item, Meta, Results
 from protocols.omadm.outbox import Outbox
+from tests.protocols.omadm.musts import musts
 
 LIMIT = 1500
 OCTETS = bytes(range(256)) * 16
@@ -33,6 +34,7 @@ def chunks(item: Item, way: Encoding) -> list[Item]:
     return found
 
 
+@musts("DM-054", "DM-055", "DM-056")
 @pytest.mark.parametrize("way", list(Encoding))
 @pytest.mark.parametrize(
     ("format", "data"), [("bin", OCTETS), ("chr", TEXT), ("b64", "QUJD" * 1000)]

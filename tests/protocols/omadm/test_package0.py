@@ -20,6 +20,7 @@ from protocols.omadm.package0 import (
     session_text,
     verify,
 )
+from tests.protocols.omadm.musts import musts
 
 VECTOR = (Path(__file__).parent / "vectors" / "pkg0.bin").read_bytes()
 USER, PASSWORD = "funambol", "srvpwd"
@@ -34,6 +35,7 @@ notifications = st.builds(
 )
 
 
+@musts("DM-001", "DM-002", "DM-003")
 def test_the_vector() -> None:
     found = decode(VECTOR)
     assert found == Notification(0x1F, USER, UiMode.BACKGROUND, initiator=True)
@@ -44,6 +46,7 @@ def test_the_vector() -> None:
     assert VECTOR[16:24].hex() == "02d8000000001f08"
 
 
+@musts("DM-004")
 @pytest.mark.parametrize(
     ("session_id", "text"), [(1, "1"), (0x1F, "1F"), (0xABCD, "ABCD"), (0x0A0, "A0")]
 )
@@ -51,6 +54,7 @@ def test_session_ids_in_messages(session_id: int, text: str) -> None:
     assert session_text(session_id) == text
 
 
+@musts("DM-002")
 @given(notifications, st.binary(max_size=20))
 def test_there_and_back(notification: Notification, nonce: bytes) -> None:
     data = encode(notification, notification.server_id, PASSWORD, nonce)
@@ -58,6 +62,7 @@ def test_there_and_back(notification: Notification, nonce: bytes) -> None:
     assert verify(data, notification.server_id, PASSWORD, nonce) is Verified.GENUINE
 
 
+@musts("DM-003")
 @given(notifications, st.integers(0, 1 << 16), st.integers(1, 255))
 def test_a_changed_octet_is_noticed(notification: Notification, at: int, bits: int) -> None:
     data = bytearray(encode(notification, USER, PASSWORD, b"n"))
@@ -65,6 +70,7 @@ def test_a_changed_octet_is_noticed(notification: Notification, at: int, bits: i
     assert not verify(bytes(data), USER, PASSWORD, b"n")
 
 
+@musts("DM-008")
 @pytest.mark.parametrize("special", SPECIAL_NONCES)
 def test_the_special_nonce_is_told_from_the_stored_one(special: bytes) -> None:
     data = encode(Notification(1, USER), USER, PASSWORD, special)
@@ -80,6 +86,7 @@ def _with_header(bits: int, rest: bytes) -> bytes:
     return bytes(16) + bits.to_bytes(8, "big") + rest
 
 
+@musts("DM-001", "DM-004")
 @pytest.mark.parametrize(
     ("data", "why"),
     [
@@ -99,6 +106,7 @@ def test_what_is_no_package_0(data: bytes, why: str) -> None:
         decode(data)
 
 
+@musts("DM-002")
 def test_future_bits_are_not_looked_at() -> None:
     data = bytearray(VECTOR)
     data[18:21] = b"\xff\xff\xff"
@@ -116,6 +124,7 @@ def test_any_octets_are_a_package_0_or_refused(data: bytes) -> None:
             assert decode(encode(found, "u", "p", b"")) == found
 
 
+@musts("DM-004")
 @pytest.mark.parametrize(
     "notification",
     [

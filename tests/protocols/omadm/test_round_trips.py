@@ -22,6 +22,7 @@ from tests.protocols.omadm.messages import (
     trees,
     unhurried,
 )
+from tests.protocols.omadm.musts import musts
 
 
 @unhurried
@@ -48,6 +49,7 @@ def test_any_text_in_wbxml(message: Message) -> None:
     assert wbxml.decode(wbxml.encode(message, string_table=True)) == message
 
 
+@musts("DM-127")
 @unhurried
 @given(binary_items())
 def test_octets_are_opaque_in_wbxml_and_base64_in_xml(item: Item) -> None:

@@ -12,6 +12,7 @@ from protocols.omadm.model import Add, Command, Exec, Get, Item, Meta, Replace
 from protocols.omadm.scomo import ScomoOrder
 from protocols.omadm.scomo_tables import OPERATIONS, RESULTS, Kind, Operation, result_code
 from tests.protocols.omadm.dm_world import FILES, World, run
+from tests.protocols.omadm.musts import musts
 
 DOWNLOAD = "./SCOMO/Download/app"
 DELIVERED = "./SCOMO/Inventory/Delivered/app"
@@ -70,6 +71,7 @@ async def shown(world: World, *uris: str) -> list[str]:
     return [found.get(uri, "") for uri in uris]
 
 
+@musts("DM-159")
 @pytest.mark.parametrize("outcome", Outcome)
 def test_every_outcome_has_a_result(outcome: Outcome) -> None:
     expected = {
@@ -106,6 +108,7 @@ def test_an_order_survives_its_record() -> None:
             ScomoOrder.decode(broken)
 
 
+@musts("DM-157", "DM-158", "DM-159")
 def test_the_life_of_a_component() -> None:
     async def story(world: World) -> None:
         world.files.files["/app.conf"] = ("text/plain", CONFIG)
@@ -132,6 +135,7 @@ def test_the_life_of_a_component() -> None:
     assert [correlator for _, _, correlator in told] == ["s-1", "s-1", None, "s-1", "s-1", "s-1"]
 
 
+@musts("DM-158")
 @pytest.mark.parametrize(
     ("operation", "state"), [("DownloadInstall", "20"), ("DownloadInstallInactive", "10")]
 )
@@ -163,6 +167,7 @@ def test_by_descriptor() -> None:
     assert world.files.notified == ["900 Success"]
 
 
+@musts("DM-158", "DM-159")
 @pytest.mark.parametrize(
     ("url", "size", "status", "code"),
     [

@@ -18,6 +18,7 @@ from protocols.omadm.status import StatusCode, TreeError
 from protocols.omadm.tree import Execution, Hooks, Tree
 from protocols.omadm.tree_nodes import OWN, TreeNode, UriLimits
 from tests.protocols.omadm.device_parts import DEVICE, PERSONA, SERVER, make_nvm
+from tests.protocols.omadm.musts import musts
 
 NODE = Meta(format="node")
 OWNED = {
@@ -37,6 +38,7 @@ def tree_of(server: str | None = SERVER) -> Tree:
     return Tree(PERSONA, make_nvm(), server_id=server, hooks=HOOKS)
 
 
+@musts("DM-066", "DM-129", "DM-157")
 @pytest.mark.parametrize(
     ("uri", "value"),
     [
@@ -67,6 +69,7 @@ def test_what_a_server_reads(uri: str, value: str) -> None:
     assert tree_of().get(uri)[0].data == value
 
 
+@musts("DM-130", "DM-132", "DM-139")
 @pytest.mark.parametrize(
     ("uri", "status"),
     [
@@ -87,6 +90,7 @@ def test_what_nobody_reads(uri: str, status: int) -> None:
     assert all("secret" not in str(item.data) for item in shown)
 
 
+@musts("DM-139")
 @pytest.mark.parametrize(
     ("uri", "data", "status"),
     [
@@ -112,6 +116,7 @@ def test_what_a_server_replaces(uri: str, data: str, status: int) -> None:
     assert caught.value.status == status
 
 
+@musts("DM-117")
 def test_the_limits_of_a_persona_are_the_ones_it_shows() -> None:
     limits = UriLimits(max_depth=5, max_total_length=50, max_segment_length=10)
     tree = Tree(shared_tree(DEVICE, limits=limits), server_id=SERVER)
@@ -122,6 +127,7 @@ def test_the_limits_of_a_persona_are_the_ones_it_shows() -> None:
     assert caught.value.status == 414
 
 
+@musts("DM-139")
 @pytest.mark.parametrize(("place", "parent"), [("./FUMO", "."), ("./FwUpdate/Flash", "./FwUpdate")])
 def test_the_vendor_chooses_where_the_update_object_is(place: str, parent: str) -> None:
     tree = Tree(shared_tree(DEVICE, fumo=place), server_id=SERVER)
@@ -152,6 +158,7 @@ def test_places_where_it_cannot_be(place: str) -> None:
         shared_tree(DEVICE, fumo=place)
 
 
+@musts("DM-157")
 def test_software_packages_come_with_what_no_server_can_add() -> None:
     tree = tree_of()
     tree.add("./SCOMO/Download/app", None, NODE)
@@ -184,6 +191,7 @@ def test_no_device_shows_the_mark_of_what_is_its_own() -> None:
 # --- accounts
 
 
+@musts("DM-129")
 def test_the_account_of_the_factory() -> None:
     tree = tree_of(None)
     (found,) = read_accounts(tree)
@@ -205,6 +213,7 @@ def test_the_account_of_the_factory() -> None:
     assert "secret'" not in repr(found)
 
 
+@musts("DM-130")
 def test_a_server_changes_secrets_and_nonces_of_an_account() -> None:
     nvm = make_nvm()
     tree = Tree(PERSONA, nvm, server_id=SERVER, hooks=HOOKS)

@@ -21,6 +21,7 @@ from tests.protocols.omadm.device_parts import (
     small_shared,
     small_tree,
 )
+from tests.protocols.omadm.musts import musts
 
 NODE = Meta(format="node")
 LONG = "x" * 33
@@ -35,6 +36,7 @@ def status_of(call: Callable[[], StatusCode]) -> int:
         return error.status
 
 
+@musts("DM-101")
 @pytest.mark.parametrize(
     ("uri", "status"),
     [
@@ -61,6 +63,7 @@ def test_get(uri: str, status: int) -> None:
     assert status_of(call) == status
 
 
+@musts("DM-102")
 def test_get_of_an_interior_node_lists_its_children() -> None:
     (item,) = small_tree().get("./Box")
     assert (item.source, item.data) == ("./Box", "one/note")
@@ -77,6 +80,7 @@ def test_get_of_a_leaf_tells_format_and_type() -> None:
     assert item.meta == Meta(format="chr", type="text/plain")
 
 
+@musts("DM-097", "DM-128")
 @pytest.mark.parametrize(
     ("uri", "data", "meta", "status"),
     [
@@ -135,6 +139,7 @@ def test_add(uri: str, data: str | bytes | None, meta: Meta | None, status: int)
         assert item.data == expected
 
 
+@musts("DM-098", "DM-128")
 @pytest.mark.parametrize(
     ("uri", "data", "meta", "status"),
     [
@@ -165,6 +170,7 @@ def test_replace(uri: str, data: str | bytes | None, meta: Meta | None, status: 
         assert tree.value(uri) == data
 
 
+@musts("DM-103", "DM-119")
 @pytest.mark.parametrize(
     ("uri", "status", "there"),
     [
@@ -187,6 +193,7 @@ def test_delete(uri: str, status: int, there: bool) -> None:
     assert tree.exists(uri) is there
 
 
+@musts("DM-104")
 def test_a_protected_child_dies_with_its_parent() -> None:
     tree = small_tree()
     tree.replace("./Box/one/a?prop=ACL", "Get=*")
@@ -195,6 +202,7 @@ def test_a_protected_child_dies_with_its_parent() -> None:
     assert not tree.exists("./Box/one/a")
 
 
+@musts("DM-105")
 @pytest.mark.parametrize(
     ("source", "target", "status"),
     [
@@ -228,6 +236,7 @@ def test_copy(source: str, target: str, status: int) -> None:
         assert tree.get(target)[0].data == tree.get(source)[0].data
 
 
+@musts("DM-105")
 def test_a_copy_is_of_all_that_is_below_and_keeps_no_acl() -> None:
     tree = small_tree()
     tree.replace("./Box/one?prop=ACL", f"Get={SERVER}&Replace={SERVER}")
@@ -253,6 +262,7 @@ def test_a_client_without_copy() -> None:
     assert status_of(lambda: tree.copy("./Box/one", "./Box/two")) == 501
 
 
+@musts("DM-126")
 @pytest.mark.parametrize(
     ("command", "status"),
     [
@@ -278,6 +288,7 @@ def test_without_the_right(command: Callable[[Tree], StatusCode], status: int) -
     assert tree.root is READ_ONLY.root
 
 
+@musts("DM-101", "DM-126")
 def test_get_without_the_right() -> None:
     tree = Tree(NO_GET, server_id=SERVER)
     for uri in (".", "./Fixed", "./Fixed/Name", "./Fixed/Name?prop=Format", ".?list=Struct"):
@@ -289,6 +300,7 @@ def test_get_without_the_right() -> None:
 # --- who may do what
 
 
+@musts("DM-122")
 def test_a_right_is_of_the_nearest_acl_and_never_joined() -> None:
     root = instantiate(
         SMALL,
@@ -308,6 +320,7 @@ def test_a_right_is_of_the_nearest_acl_and_never_joined() -> None:
     assert status_of(lambda: tree.replace("./Box/note", "y")) == 425
 
 
+@musts("DM-125")
 def test_the_creator_of_a_node_gets_the_rights_to_go_on() -> None:
     """Section 7.7.1.3: where it may Add and not Replace at the parent. What everybody had stays."""
     tree = Tree(small_shared(acl="Add=*&Get=*"), server_id=SERVER)
@@ -324,6 +337,7 @@ def test_the_creator_of_a_node_gets_the_rights_to_go_on() -> None:
     assert tree.delete("./Box/mine") == 200
 
 
+@musts("DM-125")
 def test_a_new_node_inherits_where_its_creator_may_replace() -> None:
     tree = small_tree()
     tree.add("./Box/mine", None, NODE)
@@ -343,6 +357,7 @@ def test_the_device_itself_is_stopped_by_no_acl_but_by_the_description() -> None
 # --- Exec
 
 
+@musts("DM-106")
 def test_exec() -> None:
     seen: list[Execution] = []
 
@@ -359,6 +374,7 @@ def test_exec() -> None:
     assert status_of(lambda: tree.execute("./Run?prop=Name")) == 405
 
 
+@musts("DM-106")
 def test_an_executor_says_why_not() -> None:
     def refuse(execution: Execution) -> StatusCode:
         raise TreeError(StatusCode.NOT_ALLOWED, "busy")
@@ -387,6 +403,7 @@ def test_a_server_overrides_what_a_device_would_say() -> None:
 # --- what fits
 
 
+@musts("DM-097")
 def test_a_full_device_answers_420_and_keeps_what_it_had() -> None:
     tree = small_tree(nvm=make_nvm())
     added = 0

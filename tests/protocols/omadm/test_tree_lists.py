@@ -20,6 +20,7 @@ from tests.protocols.omadm.device_parts import (
     make_nvm,
     small_tree,
 )
+from tests.protocols.omadm.musts import musts
 
 TREE_XML = Meta(format="xml", type="application/vnd.syncml.dmtnds+xml")
 TREE_WBXML = Meta(format="bin", type="application/vnd.syncml.dmtnds+wbxml")
@@ -42,6 +43,7 @@ def failed(tree: Tree, uri: str, data: object, *, replace: bool = False) -> int:
 # --- out of the tree
 
 
+@musts("DM-120")
 def test_struct_is_every_node_and_no_data() -> None:
     assert rows(small_tree().get("./Box?list=Struct")) == [
         ("./Box", "node", None),
@@ -52,6 +54,7 @@ def test_struct_is_every_node_and_no_data() -> None:
     ]
 
 
+@musts("DM-120")
 def test_struct_data_has_the_leaves() -> None:
     tree = small_tree(hooks=Hooks(computed={"./Fixed/Name": lambda: "computed"}))
     assert rows(tree.get("Fixed?list=StructData")) == [
@@ -79,6 +82,7 @@ def test_what_may_not_be_read_is_left_out() -> None:
     assert caught.value.status == 425
 
 
+@musts("DM-120")
 def test_tnds_is_one_value() -> None:
     (item,) = small_tree().get("./Box/one?list=TNDS")
     assert (item.source, item.meta) == ("./Box/one", TREE_XML)
@@ -107,6 +111,7 @@ def test_tnds_says_how_the_session_is_written() -> None:
     assert item.meta.type == "application/vnd.syncml.dmtnds+wbxml"
 
 
+@musts("DM-120")
 @pytest.mark.parametrize(
     ("attribute", "leaf"),
     [
@@ -139,6 +144,7 @@ def test_properties_of_tnds(attribute: str, leaf: Node) -> None:
     assert item.data == MgmtTree((leaf,))
 
 
+@musts("DM-120")
 @pytest.mark.parametrize(
     "attribute",
     ["Everything", "struct", "Struct+ACL", "TNDS+Colour", "TNDS+", "TNDS ACL", "TNDS++ACL"],
@@ -149,6 +155,7 @@ def test_lists_that_are_none(attribute: str) -> None:
     assert caught.value.status == 406
 
 
+@musts("DM-120")
 @pytest.mark.parametrize("attribute", ["Struct", "StructData", "TNDS"])
 def test_a_client_without_lists(attribute: str) -> None:
     shared = SharedTree(SHARED.root, features=TreeFeatures(lists=frozenset()))
@@ -333,6 +340,7 @@ def account(name: str, server: str = "new.example") -> Node:
     )
 
 
+@musts("DM-132")
 def test_the_inbox_takes_objects_and_puts_them_where_they_belong() -> None:
     device = Tree(PERSONA, make_nvm(), server_id=SERVER)
     assert device.add("./Inbox", MgmtTree((account("new"),)), TREE_XML) == 200
@@ -343,6 +351,7 @@ def test_the_inbox_takes_objects_and_puts_them_where_they_belong() -> None:
     assert device.names("./DMAcc") == ("main", "new", "new-2", "main-2")
 
 
+@musts("DM-132")
 @pytest.mark.parametrize(
     ("call", "status"),
     [

@@ -16,6 +16,7 @@ from tests.protocols.omadm.device_parts import (
     small_shared,
     small_tree,
 )
+from tests.protocols.omadm.musts import musts
 
 
 def read(tree: Tree, uri: str) -> object:
@@ -37,6 +38,7 @@ def write(tree: Tree, uri: str, value: str | bytes | None) -> int:
         return error.status
 
 
+@musts("DM-118", "DM-119", "DM-122")
 @pytest.mark.parametrize(
     ("uri", "answer"),
     [
@@ -63,6 +65,7 @@ def test_get(uri: str, answer: object) -> None:
     assert read(small_tree(), uri) == answer
 
 
+@musts("DM-099", "DM-118", "DM-119")
 @pytest.mark.parametrize(
     ("uri", "value", "status"),
     [
@@ -87,6 +90,7 @@ def test_replace(uri: str, value: str | bytes, status: int) -> None:
         assert read(tree, uri) == value
 
 
+@musts("DM-119")
 def test_a_client_that_keeps_the_mandatory_ones_only() -> None:
     shared = SharedTree(SHARED.root, features=TreeFeatures(properties=frozenset()))
     tree = Tree(shared, server_id=SERVER)
@@ -105,6 +109,7 @@ def test_the_size_of_a_computed_value_and_of_octets() -> None:
 # --- ACL
 
 
+@musts("DM-124")
 @pytest.mark.parametrize(
     ("parent", "node", "uri", "status"),
     [
@@ -135,6 +140,7 @@ def test_a_replaced_acl_is_the_whole_one() -> None:
     assert write(tree, "./Box/note", "x") == 200
 
 
+@musts("DM-123")
 @pytest.mark.parametrize(
     ("value", "status"),
     [
@@ -152,10 +158,12 @@ def test_the_acl_of_the_root(value: str, status: int) -> None:
                                         425 if status == 200 else FULL)  # fmt: skip
 
 
+@musts("DM-123")
 def test_the_root_without_an_acl_gets_the_default() -> None:
     assert SharedTree(small_shared(acl="").root).root.acl == "Add=*&Get=*"
 
 
+@musts("DM-122")
 def test_the_example_of_the_standard() -> None:
     """Section 7.7.1.6, with its statements about NodeA and NodeB."""
     tree = small_tree(server=None)
@@ -182,6 +190,7 @@ def test_the_example_of_the_standard() -> None:
 # --- Name
 
 
+@musts("DM-099", "DM-118")
 @pytest.mark.parametrize(
     ("uri", "name", "status"),
     [

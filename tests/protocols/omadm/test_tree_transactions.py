@@ -11,6 +11,7 @@ from protocols.omadm.model import Meta
 from protocols.omadm.status import StatusCode, TreeError
 from protocols.omadm.tree import Hooks, Tree
 from tests.protocols.omadm.device_parts import SERVER, SHARED, make_nvm, small_tree
+from tests.protocols.omadm.musts import musts
 
 NODE = Meta(format="node")
 BIN = Meta(format="bin")
@@ -94,6 +95,7 @@ def test_committed_all_at_once() -> None:
     assert tree.get("./Box/two/a")[0].data == "1"
 
 
+@musts("DM-109")
 def test_rolled_back_is_as_if_it_never_ran() -> None:
     nvm = make_nvm()
     tree = small_tree(nvm=nvm)
@@ -127,6 +129,7 @@ def test_one_at_a_time() -> None:
         tree.transaction()
 
 
+@musts("DM-107")
 def test_exec_cannot_be_taken_back_and_is_not_done() -> None:
     tree = small_tree(hooks=Hooks(on_execute={"./Run": lambda execution: StatusCode.OK}))
     with tree.transaction(), pytest.raises(TreeError) as caught:
@@ -135,6 +138,7 @@ def test_exec_cannot_be_taken_back_and_is_not_done() -> None:
     assert tree.execute("./Run") == 200
 
 
+@musts("DM-112")
 @pytest.mark.parametrize(("undoes", "stuck"), [(True, set()), (False, {"./Package"})])
 def test_packages_are_taken_back(undoes: bool, stuck: set[str]) -> None:
     package = Package(undoes=undoes)
@@ -181,6 +185,7 @@ def _atomic(nvm: Nvm, round: int) -> Tree:
     return tree
 
 
+@musts("DM-109")
 @pytest.mark.parametrize("mode", list(CutMode))
 def test_power_cut_at_every_operation_leaves_all_or_nothing(mode: CutMode) -> None:
     """Thirty Atomics in a row, so that the log of the storage is compacted on the way too."""

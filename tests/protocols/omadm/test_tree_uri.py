@@ -8,11 +8,13 @@ from hypothesis import strategies as st
 
 from protocols.omadm.status import TreeError
 from protocols.omadm.tree_uri import MAX_URI, ROOT, TreeUri, UriLimits, format_path, parse_uri
+from tests.protocols.omadm.musts import musts
 
 LIMITS = UriLimits(max_depth=3, max_total_length=20, max_segment_length=8)
 NONE = UriLimits(0, 0, 0)
 
 
+@musts("DM-116")
 @pytest.mark.parametrize(
     ("uri", "expected"),
     [
@@ -35,6 +37,7 @@ def test_what_a_uri_names(uri: str, expected: TreeUri) -> None:
     assert parse_uri(uri, LIMITS) == expected
 
 
+@musts("DM-116", "DM-117")
 @pytest.mark.parametrize(
     ("uri", "status"),
     [
@@ -70,6 +73,7 @@ def test_what_names_nothing(uri: str, status: int) -> None:
     assert caught.value.status == status
 
 
+@musts("DM-117")
 @pytest.mark.parametrize(
     "uri", ["./a/b/c", "./12345678", "./ÄÄÄÄ", "./12345678/12345678/12", "12345678/12345678/12"]
 )
@@ -82,6 +86,7 @@ def test_the_query_is_not_counted() -> None:
     assert parse_uri(uri + "?prop=Format", LIMITS).prop == "Format"
 
 
+@musts("DM-117")
 def test_0_is_no_limit_but_a_uri_is_bounded() -> None:
     deep = "./" + "/".join("a" * 50)
     assert len(parse_uri(deep, NONE).path) == 50

@@ -31,6 +31,7 @@ from tests.protocols.omadm.messages import (
     read,
     unhurried,
 )
+from tests.protocols.omadm.musts import musts
 
 HEADER = bytes.fromhex("02a4016a00")
 SYNC_HDR = bytes.fromhex(
@@ -63,6 +64,7 @@ def test_what_libwbxml_wrote(name: str) -> None:
     assert wbxml.decode(read(name)) == PACKAGE_1
 
 
+@musts("DM-135", "DM-136")
 def test_what_horde_wrote() -> None:
     """Literal public id, one Data in four strings, Final with content flag; its encoder loses the
     blanks around an entity, which is in the octets and no matter of ours."""
@@ -94,6 +96,7 @@ def test_what_occurs_twice_stands_in_the_string_table() -> None:
     assert wbxml.decode(written) == PACKAGE_1
 
 
+@musts("DM-134")
 @pytest.mark.parametrize("version", [1, 2, 3])
 def test_version_octets(version: int) -> None:
     written = wbxml.encode(PACKAGE_1, version=version)
@@ -104,6 +107,7 @@ def test_version_octets(version: int) -> None:
 # --- headers ---------------------------------------------------------------------------------
 
 
+@musts("DM-134", "DM-135")
 @pytest.mark.parametrize(
     "header",
     [
@@ -153,6 +157,7 @@ def test_headers_that_are_refused(header: str, complaint: str) -> None:
 # --- text ------------------------------------------------------------------------------------
 
 
+@musts("DM-136")
 @pytest.mark.parametrize(
     ("data", "value"),
     [
@@ -200,6 +205,7 @@ def test_blanks_between_elements_do_not_count() -> None:
     assert found == Alert("1", 1201)
 
 
+@musts("DM-136")
 def test_empty_elements_may_have_content() -> None:
     found = wbxml.decode(HEADER + b"\x6d" + SYNC_HDR + bytes.fromhex("6b 52 01 01 01"))
     assert found.final
@@ -208,6 +214,7 @@ def test_empty_elements_may_have_content() -> None:
     assert item("34").more_data
 
 
+@musts("DM-137")
 def test_a_page_stays_until_it_is_switched() -> None:
     """Pages are of the stream and not of elements: 1 may stay past Meta, and switch again."""
     late = item("5a 0001 47 03 63687200 01 01 0000 4f 03 6100 01")
@@ -227,6 +234,7 @@ def test_literal_tags() -> None:
         wbxml.decode(start + bytes.fromhex("04 0d 01 01"))
 
 
+@musts("DM-137")
 def test_a_tree_in_page_2() -> None:
     found = item(
         "4f 0002 60 77 03 312e3200 01 64 66 03 6100 01 6f 5c 0b 01 01 76 03 6200 01 01 01 0000 01"
@@ -259,6 +267,7 @@ def test_the_order_of_children_is_free() -> None:
     assert found == Status("7", 1, "2", "Get", 200)
 
 
+@musts("DM-082")
 def test_what_dm_does_not_use_is_skipped() -> None:
     """Data synchronisation's own, and credentials of a command."""
     delete = "50 07 26 4b033100 01 4e 5a 0001 47 036100 01 01 0000 4f 036200 01 01 54 01 01"
@@ -266,6 +275,7 @@ def test_what_dm_does_not_use_is_skipped() -> None:
     assert item("5a 0001 45 4f 033100 01 01 4d 49 033100 01 01 0000 01") == Item(meta=Meta())
 
 
+@musts("DM-019")
 @pytest.mark.parametrize(
     ("token", "name"),
     [("5f", "Put"), ("63", "Search"), ("58", "Map"), ("6a", "Sync"), ("7b", "Move")],
@@ -464,6 +474,7 @@ def test_data_with_nul_is_opaque() -> None:
     assert wbxml.decode(wbxml.encode(message)) == message
 
 
+@musts("DM-134")
 @pytest.mark.parametrize("version", [0, 4, -1])
 def test_versions_that_are_not_written(version: int) -> None:
     with pytest.raises(SyncmlMisuse, match=r"1\.1, 1\.2 and 1\.3"):

@@ -9,6 +9,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from protocols.omadm.wsp import DM_APPLICATION, MAX_PUSH, Push, WspError, decode, encode
+from tests.protocols.omadm.musts import musts
 
 PACKAGE = (Path(__file__).parent / "vectors" / "pkg0.bin").read_bytes()
 NOTIFICATION = "application/vnd.syncml.notification"
@@ -18,6 +19,7 @@ texts = st.text(st.characters(codec="utf-8", min_codepoint=33, exclude_character
                 min_size=1, max_size=40)  # fmt: skip
 
 
+@musts("DM-011")
 def test_the_header_of_a_notification() -> None:
     """The order of its headers is fixed, and with the datagram's it has 48 octets at most."""
     push = Push(NOTIFICATION, PACKAGE, DM_APPLICATION, transaction_id=1)
@@ -59,6 +61,7 @@ def test_there_and_back(
     assert {key.upper(): value for key, value in parameters.items()} == again.parameters
 
 
+@musts("DM-012")
 @pytest.mark.parametrize(
     ("hexadecimal", "content_type", "application"),
     [

@@ -33,6 +33,7 @@ from tests.protocols.omadm.messages import (
     read,
     unhurried,
 )
+from tests.protocols.omadm.musts import musts
 
 SYNC_HDR = (
     "<SyncHdr><VerDTD>1.2</VerDTD><VerProto>DM/1.2</VerProto><SessionID>1</SessionID>"
@@ -63,6 +64,7 @@ def test_the_vector() -> None:
     assert xml.decode(read("pkg1.xml")) == PACKAGE_1
 
 
+@musts("DM-138")
 def test_what_we_write() -> None:
     """The vector but for its document type, which nobody needs."""
     head, _, body = read("pkg1.xml").decode().partition("<SyncML ")
@@ -87,6 +89,7 @@ def test_prologs_that_are_read(prolog: str) -> None:
     assert xml.decode(document("<Final/>", prolog)).final
 
 
+@musts("DM-138")
 @pytest.mark.parametrize(
     "namespace",
     ["SYNCML:SYNCML1.2", "syncml:syncml1.2", "SyncML:SyncML1.1", "SYNCML:SYNCML1.0"],
@@ -185,6 +188,7 @@ def test_results_without_a_message_are_about_the_first() -> None:
     assert found == Results("1", 1, "4", (Item(),))
 
 
+@musts("DM-082")
 def test_what_dm_does_not_use_is_skipped() -> None:
     found = only(
         "<Delete><CmdID>1</CmdID><Archive/><SftDel/><Cred><Data>x</Data></Cred>"

@@ -9,6 +9,7 @@ from dataclasses import replace
 from typing import Any
 
 from protocols.omadm.model import Alert, Status
+from tests.protocols.omadm.musts import musts
 from tests.tools.backend.omadm_device import UPDATE, DmDevice, devices, in_process
 from tests.tools.backend.virtual import CONFIG, IMAGE, virtual, world
 from tools.backend import campaign_states as states
@@ -57,6 +58,7 @@ async def test_a_device_without_an_order_has_a_short_session() -> None:
         assert only.final
 
 
+@musts("DM-014")
 @virtual
 async def test_delivery_by_url() -> None:
     async with fleet() as (backend, [device], firmware):
@@ -113,6 +115,7 @@ async def test_success_with_another_version_is_none() -> None:
         assert (member.status, member.ending) == (states.FAILED, Ending.WRONG_VERSION)
 
 
+@musts("DM-045")
 @virtual
 async def test_an_abort_of_the_device() -> None:
     async with fleet() as (backend, [device], firmware):

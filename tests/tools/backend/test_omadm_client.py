@@ -14,6 +14,7 @@ from protocols.http.memory_transport import MemoryHttp
 from protocols.omadm.client import OmadmClient
 from protocols.omadm.personas import PERSONAS
 from tests.agent.parts import image, old_image, trusted
+from tests.protocols.omadm.musts import musts
 from tests.tools.backend.virtual import CONFIG, virtual, world
 from tools.backend import campaign_states as states
 from tools.backend.backend import Backend
@@ -123,6 +124,7 @@ async def test_a_campaign(delivery: Delivery, auth: str, encoding: str) -> None:
         ] * 3
 
 
+@musts("DM-014")
 @virtual
 async def test_a_notification_wakes_a_device_up() -> None:
     async with fleet(2) as made:
@@ -161,6 +163,7 @@ async def test_a_lost_notification_is_sent_again() -> None:
         assert (member.status, member.attempts) == (states.SUCCESS, 1)
 
 
+@musts("DM-009")
 @virtual
 async def test_nonces_that_went_apart_come_together_again() -> None:
     async with fleet(1) as made:

@@ -30,6 +30,7 @@ from protocols.omadm.model import (
     Sequence,
     Status,
 )
+from tests.protocols.omadm.musts import musts
 from tests.tools.backend.omadm_device import SERVER, DmDevice
 from tests.tools.backend.test_omadm import campaign_of, fleet, member_of
 from tests.tools.backend.virtual import virtual
@@ -51,6 +52,7 @@ def with_header(message: Message, **changes: object) -> Message:
     return replace(message, header=replace(message.header, **changes))  # type: ignore[arg-type]
 
 
+@musts("DM-072", "DM-073", "DM-077", "DM-081")
 @virtual
 async def test_credentials_that_are_missing_wrong_or_nobodys() -> None:
     async with fleet() as (backend, [device], _firmware):
@@ -92,6 +94,7 @@ async def test_the_server_shows_who_it_is() -> None:
         assert len(device.executed) == 1
 
 
+@musts("DM-080")
 @virtual
 async def test_a_device_that_believes_no_server_is_left_alone() -> None:
     async with fleet() as (backend, [device], firmware):
@@ -104,6 +107,7 @@ async def test_a_device_that_believes_no_server_is_left_alone() -> None:
         assert device.executed == []
 
 
+@musts("DM-026")
 @virtual
 async def test_versions_that_we_do_not_speak() -> None:
     async with fleet() as (_backend, [device], _firmware):
@@ -116,6 +120,7 @@ async def test_versions_that_we_do_not_speak() -> None:
         assert codes(answer)[0] == ("SyncHdr", 505)
 
 
+@musts("DM-024")
 @virtual
 async def test_no_session_without_its_alert() -> None:
     async with fleet() as (_backend, [device], _firmware):
@@ -126,6 +131,7 @@ async def test_no_session_without_its_alert() -> None:
         assert answer.final
 
 
+@musts("DM-018")
 @pytest.mark.parametrize(
     "command",
     [
@@ -147,6 +153,7 @@ async def test_a_device_may_not_give_orders(command: Command) -> None:
         assert codes(answer)[-1] == (command.name, 405)
 
 
+@musts("DM-032", "DM-068", "DM-071", "DM-148")
 @pytest.mark.parametrize(
     ("alert", "code"),
     [
@@ -181,6 +188,7 @@ async def test_alerts(alert: Alert, code: int) -> None:
         assert codes(answer)[-1] == ("Alert", code)
 
 
+@musts("DM-037")
 @virtual
 async def test_nothing_is_answered_that_wants_no_answer() -> None:
     async with fleet() as (_backend, [device], _firmware):
@@ -190,6 +198,7 @@ async def test_nothing_is_answered_that_wants_no_answer() -> None:
         assert codes(answer) == [("SyncHdr", 212), ("Alert", 200), ("Replace", 200)]
 
 
+@musts("DM-040", "DM-042")
 @virtual
 async def test_a_package_in_several_messages() -> None:
     async with fleet() as (_backend, [device], _firmware):
@@ -208,6 +217,7 @@ def chunk(number: str, data: str, size: int | None, *, more: bool) -> Replace:
     return Replace(number, (item,))
 
 
+@musts("DM-059", "DM-060")
 @virtual
 async def test_large_objects_of_a_device() -> None:
     async with fleet() as (_backend, [device], _firmware):
@@ -222,6 +232,7 @@ async def test_large_objects_of_a_device() -> None:
         assert codes(answer)[-1] == ("Replace", 200)
 
 
+@musts("DM-061", "DM-062")
 @virtual
 async def test_large_objects_that_go_wrong() -> None:
     async with fleet() as (_backend, [device], _firmware):
@@ -241,6 +252,7 @@ async def test_large_objects_that_go_wrong() -> None:
         assert codes(answer)[-1] == ("Replace", 413)
 
 
+@musts("DM-065")
 @virtual
 async def test_a_large_object_without_an_end_is_bounded() -> None:
     async with fleet() as (backend, [device], _firmware):
@@ -257,6 +269,7 @@ async def test_a_large_object_without_an_end_is_bounded() -> None:
         assert live.session._incoming is None
 
 
+@musts("DM-064")
 @virtual
 async def test_a_package_larger_than_the_device_takes() -> None:
     async with fleet() as (backend, [device], firmware):
@@ -276,6 +289,7 @@ async def test_a_device_that_takes_next_to_nothing() -> None:
         assert codes(answer)[0] == ("SyncHdr", 413)
 
 
+@musts("DM-030", "DM-038")
 @pytest.mark.parametrize("encoding", Encoding)
 @pytest.mark.parametrize("delivery", ["pull", "push"])
 @virtual
@@ -296,6 +310,7 @@ async def test_small_messages_are_kept_small(encoding: Encoding, delivery: Deliv
         assert found.count(("Alert", 200)) >= 31
 
 
+@musts("DM-023")
 @virtual
 async def test_an_answer_that_was_lost_is_given_again() -> None:
     async with fleet() as (backend, [device], firmware):
@@ -308,6 +323,7 @@ async def test_an_answer_that_was_lost_is_given_again() -> None:
             await device.post(replace(first, final=False, header=replace(first.header, msg_id=0)))
 
 
+@musts("DM-047")
 @virtual
 async def test_a_reboot_in_the_middle_begins_anew() -> None:
     async with fleet() as (backend, [device], firmware):
@@ -317,6 +333,7 @@ async def test_a_reboot_in_the_middle_begins_anew() -> None:
         assert member_of(campaign, device).position == Position.INSTALLING
 
 
+@musts("DM-047")
 @virtual
 async def test_a_device_that_falls_silent_is_forgotten() -> None:
     async with fleet() as (backend, [device], firmware):
@@ -343,6 +360,7 @@ async def test_an_exec_that_is_refused(status: int, ending: Ending) -> None:
         assert member.said == f"Exec: {status}"
 
 
+@musts("DM-149")
 @pytest.mark.parametrize(
     ("data", "ending"),
     [
@@ -389,6 +407,7 @@ async def test_a_device_without_a_firmware_object() -> None:
         assert (member.status, member.ending) == (states.FAILED, Ending.UNSUPPORTED_PROTOCOL)
 
 
+@musts("DM-133")
 @virtual
 async def test_what_is_no_message_at_all() -> None:
     async with fleet() as (_backend, [device], _firmware):
@@ -405,6 +424,7 @@ async def test_what_is_no_message_at_all() -> None:
         assert (await post(SERVER, content=bomb, headers=xml)).status_code == 400
 
 
+@musts("DM-156")
 @virtual
 async def test_downloads_need_a_ticket() -> None:
     async with fleet(2) as (backend, [device, other], firmware):
@@ -482,6 +502,7 @@ messages = st.builds(
 )
 
 
+@musts("DM-021")
 @settings(max_examples=25, deadline=None, suppress_health_check=list(HealthCheck))
 @given(st.lists(messages, max_size=8))
 def test_whatever_a_device_says_gets_an_answer(script: list) -> None:

@@ -8,6 +8,7 @@ import pytest
 
 from agent.outcome import Outcome
 from protocols.omadm import fumo_tables
+from tests.protocols.omadm.musts import musts
 from tools.backend.campaign_states import IllegalTransition, next_state
 from tools.backend.faces.base import Ending, Position
 from tools.backend.faces.omadm_accounts import AUTH_TYPES, mint
@@ -62,6 +63,7 @@ def test_every_state_of_the_object_shows_something() -> None:
     assert set(STATES) == {int(state) for state in fumo_tables.FumoState}
 
 
+@musts("DM-149")
 @pytest.mark.parametrize("outcome", [one for one in Outcome if one is not Outcome.DEFERRED])
 def test_what_our_devices_report_is_understood(outcome: Outcome) -> None:
     code = fumo_tables.RESULTS[outcome]
@@ -84,6 +86,7 @@ def test_troubles_are_understood(trouble: fumo_tables.Trouble) -> None:
     assert ending_of(code) not in (Ending.SUCCESS, Ending.NONSENSE)
 
 
+@musts("DM-149")
 @pytest.mark.parametrize(
     ("code", "ending"),
     [

@@ -139,7 +139,7 @@ def signed(body: bytes, security: Security = Security.USERPIN) -> str:
 # --- protection
 
 
-@musts("DM-096")
+@musts("DM-096", "DM-160")
 @pytest.mark.parametrize(
     ("security", "key"),
     [
@@ -199,6 +199,7 @@ def test_who_is_not_believed(content_type: str, why: str) -> None:
     assert why in refused(GOOD, content_type)
 
 
+@musts("DM-160")
 @pytest.mark.parametrize(
     ("secrets", "security"),
     [
@@ -243,6 +244,7 @@ def test_the_account_can_be_used_and_outlives_a_reboot() -> None:
         tree.get("./DMAcc/operator/Name")
 
 
+@musts("DM-162")
 @pytest.mark.parametrize(
     "commands",
     [
@@ -282,6 +284,7 @@ def test_a_second_one_replaces_nothing_and_finds_a_free_name() -> None:
     assert tree.names("./DMAcc") == ("main", "operator", "operator-2")
 
 
+@musts("DM-162")
 @pytest.mark.parametrize(
     ("commands", "why"),
     [
@@ -301,6 +304,7 @@ def test_all_of_it_or_nothing(commands: tuple[Command, ...], why: str) -> None:
     assert why in refused(body, signed(body))
 
 
+@musts("DM-162")
 @given(st.binary(max_size=80))
 def test_any_octets_under_a_good_mac_are_refused(body: bytes) -> None:
     assert refused(body, signed(body))

@@ -86,6 +86,7 @@ def sender_of(world: World, heard: list[bytes]) -> DatagramSocket:
     return world.runtime.network.open(("10.9.9.9", 0), lambda data, source: heard.append(data))
 
 
+@musts("DM-160", "DM-161")
 @pytest.mark.parametrize("security", list(Security))
 def test_the_new_server_begins_a_session(security: Security) -> None:
     heard: list[bytes] = []
@@ -116,7 +117,7 @@ def test_the_new_server_begins_a_session(security: Security) -> None:
     assert ("account", "NONE", "KNOWN", f"bootstrap of {NEW}") in world.events
 
 
-@musts("DM-096")
+@musts("DM-096", "DM-161")
 @pytest.mark.parametrize(
     ("options", "secrets"),
     [

@@ -18,12 +18,9 @@ from protocols.omadm.model import (
     Alert,
     Command,
     Cred,
-    Exec,
-    Get,
     Header,
     Item,
     Message,
-    Meta,
     MgmtTree,
     Replace,
     Results,
@@ -33,6 +30,7 @@ from protocols.omadm.peer_auth import Account, ClientAuth, ServerAuth, Verdict
 from protocols.omadm.status import StatusCode
 from tools.backend.campaign_states import next_state
 from tools.backend.faces.omadm_accounts import DmAccount
+from tools.backend.faces.omadm_commands import FRAME, LONGEST, command_of, length_of
 from tools.backend.faces.omadm_job import Request, UpdateJob
 from tools.backend.faces.omadm_large import QUANTUM, Incoming, Outgoing
 from tools.backend.faces.omadm_tables import SESSION_TABLE, Phase, Step
@@ -422,7 +420,7 @@ class DmSession:
     def _last_word(self, step: Step) -> Message:
         self._move(step)
         commands = self._answers(whole=True)
-        if self._size(commands) > self._room:
+        if not self._fits(commands):
             # The device sends the package again, or nothing more: it can do without the rest.
             commands = self._answers_to_header()
         return self._message(commands, final=True)
@@ -464,8 +462,8 @@ class DmSession:
 
     def _put(self, request: Request, commands: list[Command]) -> bool:
         """Add a command, if there is room for it."""
-        command = _command(request, str(len(commands) + 1))
-        if self._size([*commands, command]) > self._room:
+        command = command_of(request, str(len(commands) + 1))
+        if not self._fits([*commands, command]):
             return False
         self._open[self._sent, command.cmd_id] = request
         commands.append(command)
@@ -490,6 +488,13 @@ class DmSession:
         commands.append(Replace(number, (outgoing.chunk(room),)))
         return True
 
+    def _fits(self, commands: list[Command]) -> bool:
+        """Whether a message with these is one that the device takes. To measure it is to encode
+        it, so what is small by far is not measured."""
+        texts = 2 * (len(self._device) + len(self._server)) + sum(map(length_of, commands))
+        bound = FRAME * (len(commands) + 2) + LONGEST * texts
+        return bound <= self._room or self._size(commands) <= self._room
+
     def _size(self, commands: list[Command]) -> int:
         return size_of(self._message(commands, final=False), self.encoding)
 
@@ -505,7 +510,7 @@ class DmSession:
             for number, (code, item) in enumerate(self._alerts, len(owed) + 1)
         ]
         self._late = []
-        if not whole and self._size([*commands, *alerts]) > self._room:
+        if not whole and not self._fits([*commands, *alerts]):
             # At least one beside the header's, whatever its size: a session must come to its end.
             fitting = max(2, self._fitting(commands))
             commands, self._late = commands[:fitting], owed[fitting:]
@@ -564,13 +569,3 @@ class DmSession:
         old = self.phase
         self.phase = next_state(SESSION_TABLE, old, step)
         self._record(old.value, self.phase.value, step.value)
-
-
-def _command(request: Request, number: str) -> Command:
-    """A request as a command, but for large objects."""
-    if request.kind == "Get":
-        return Get(number, (Item(target=request.uri),))
-    if request.kind == "Exec":
-        return Exec(number, (Item(target=request.uri),), correlator=request.correlator or None)
-    meta = Meta(format="chr", type="text/plain")
-    return Replace(number, (Item(target=request.uri, meta=meta, data=request.text),))

@@ -26,4 +26,9 @@ class UnknownName(AgentError, LookupError):
 
 
 class UnusableSettings(AgentError):
-    """What a person asked of a protocol cannot be: a server URI, an option, a credential."""
+    """What a person asked of a protocol cannot be: a server URI, an option, a credential. `what`
+    names the setting as `FleetSpec` spells it, where that is known."""
+
+    def __init__(self, problem: str, what: str = "") -> None:
+        super().__init__(problem)
+        self.what = what

@@ -179,6 +179,7 @@ def demo(
 
     options = DemoOptions(
         groups=parse_groups(devices, protocol),
+        named_by="devices" if "=" in devices else "protocol",
         image_size=parse_size("image_size", image_size),
         slot_size=_slot_size(slot_size),
         lifetime=lifetime,
@@ -537,6 +538,10 @@ def _address(text: str | None) -> str | None:
         raise SpecError("bind", f"{text!r} is not an IP address") from None
 
 
+def _flag(field: str) -> str:
+    return _FLAGS.get(field, "--" + field.replace("_", "-"))
+
+
 def _explain(error: Exception) -> tuple[int, str]:
     """Exit code and sentence of whatever a command raised."""
     from agent.errors import UnknownName, UnusableSettings
@@ -547,8 +552,7 @@ def _explain(error: Exception) -> tuple[int, str]:
     from tools.fleet.limits import TooFewDescriptors
 
     if isinstance(error, SpecError):
-        flag = _FLAGS.get(error.field, "--" + error.field.replace("_", "-"))
-        return BAD_INPUT, f"{flag}: {error.problem}"
+        return BAD_INPUT, f"{_flag(error.field)}: {error.problem}"
     if isinstance(error, ServerLost):
         return INVALID_RUN, str(error)
     if isinstance(error, CoapUriError):
@@ -558,6 +562,8 @@ def _explain(error: Exception) -> tuple[int, str]:
     if isinstance(error, OSError):
         name = f"{error.filename}: " if error.filename else ""
         return BAD_INPUT, f"{name}{error.strerror or error}"
+    if isinstance(error, UnusableSettings) and error.what:
+        return BAD_INPUT, f"{_flag(error.what)}: {error}"
     told = ImageRefused | UnusableInput | UnusableSettings | UnknownName | TooFewDescriptors
     if isinstance(error, told | BackendError | DriverError):
         return BAD_INPUT, str(error)

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
 from agent.credentials import NO_CREDENTIAL, Credential
 from agent.misbehaviour import Misbehaviour
@@ -31,6 +31,8 @@ class DemoOptions:
 
     groups: tuple[tuple[str, int], ...] = (("lwm2m", 1000), ("http", 200), ("omadm", 100))
     """Protocols, and how many devices speak each."""
+    named_by: str = field(default="devices", compare=False)
+    """The setting that names the protocols: devices or protocol."""
     image_size: int = DEFAULT_IMAGE_SIZE
     """Bytes of payload; the image is built and signed on the spot."""
     slot_size: int = DEFAULT_SLOT_SIZE

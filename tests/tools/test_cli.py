@@ -16,6 +16,7 @@ import tools.fleet
 from firmware_images.keys import KeyType, generate_key
 from tools import cli
 from tools.backend.serve import ServeOptions
+from tools.drivers.errors import ServerLost
 from tools.fleet.limits import TooFewDescriptors
 from tools.fleet.spec import FaultShare, FleetSpec
 from tools.options import DemoOptions, DeviceOptions
@@ -159,6 +160,66 @@ def test_bad_input_is_one_line_that_names_the_flag(
     assert commands.given == []
 
 
+@pytest.mark.parametrize(
+    ("line", "says"),
+    [
+        ("demo --devices ftp=3", "--devices: the embedded backend does not speak 'ftp'; it speaks"),
+        ("demo --devices 3 --protocol aws", "--protocol: the embedded backend does not speak"),
+        ("demo --devices lwm2m=3 --bandwidth 1k/s", "--bandwidth: the links of LwM2M devices"),
+        ("run {files} --server http://h --protocol ftp", "--protocol: no protocol 'ftp'; known:"),
+        ("run {files} --server ftp://h --protocol http", "--server: a server of this protocol is"),
+        ("run {files} --server coap://nowhere.invalid", "--server: 'nowhere.invalid' has no"),
+        (
+            "run {files} --server http://nowhere.invalid --protocol http",
+            "--server: 'nowhere.invalid' has no",
+        ),
+        (
+            "run {files} --server http://h --protocol hawkbit --option speed=1",
+            "--option: hawkbit has no option 'speed'",
+        ),
+        (
+            "run {files} --server http://h --protocol mender --misbehave late-report",
+            "--misbehave: mender devices cannot do late-report",
+        ),
+        (
+            "run {files} --server http://h --drive mender --option interval=soon",
+            "--option: interval is 'soon'",
+        ),
+        (
+            "run {files} --server http://h --drive hawkbit --misbehave bogus",
+            "--misbehave: no misbehaviour 'bogus'",
+        ),
+        (
+            "device --server http://h --endpoint x --protocol hawkbit --option speed=1",
+            "--option: hawkbit has no option 'speed'",
+        ),
+        (
+            "device --server http://nowhere.invalid --endpoint x --protocol http",
+            "--server: 'nowhere.invalid' has no",
+        ),
+    ],
+)
+def test_what_protocols_object_to_names_the_flag(
+    line: str,
+    says: str,
+    tmp_path: Path,
+    capsys: pytest.CaptureFixture[str],
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    for driver in ("MENDER", "HAWKBIT"):
+        monkeypatch.setenv(f"FOTILLA_{driver}_USER", "user")
+        monkeypatch.setenv(f"FOTILLA_{driver}_PASSWORD", "word")
+    (tmp_path / "image").write_bytes(b"an image")
+    key = generate_key(KeyType.ECDSA_P256)
+    (tmp_path / "key").write_bytes(key.public.to_pem())
+    assert cli.call(line.format(files="--image image --key key").split()) == 2
+    out, err = capsys.readouterr()
+    assert out == ""
+    assert says in err
+    assert err.count("\n") == 1
+
+
 def fails(error: BaseException) -> Callable[[], int]:
     def answer() -> int:
         raise error
@@ -171,6 +232,7 @@ def fails(error: BaseException) -> Callable[[], int]:
     [
         (TooFewDescriptors(9000, 256), 2, "9000 file descriptors are needed and 256 are"),
         (FileNotFoundError(2, "No such file or directory", "x.db"), 2, "x.db: No such file"),
+        (ServerLost("mender: http://h no longer answers"), 4, "http://h no longer answers"),
         (KeyboardInterrupt(), 130, "interrupted"),
         (ZeroDivisionError("oops\nagain"), 4, "ZeroDivisionError: oops again (a fault of fotilla"),
     ],

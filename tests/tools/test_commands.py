@@ -22,13 +22,14 @@ from firmware_images.keys import KeyType
 from firmware_images.mcuboot import Version, build_image
 from protocols.coap import CoapEndpoint, Code, parse_uri
 from tools.backend.backend import Backend, BackendConfig
+from tools.drivers.errors import ServerUnreachable
 from tools.fleet import commands, shard
 from tools.fleet.factory import derived_key, payload
 from tools.fleet.fleet import join, settings_of
 from tools.fleet.image_server import ImageServer
 from tools.fleet.progress import Progress
 from tools.fleet.report import report_document
-from tools.fleet.server_address import address_towards, resolve_server
+from tools.fleet.server_address import address_towards, checked_server, resolve_server
 from tools.fleet.spec import FaultShare, FleetSpec, SpecError
 from tools.fleet.summary import print_summary
 from tools.options import DemoOptions
@@ -155,26 +156,97 @@ def test_a_factory_image_that_would_not_boot_is_bad_input(tmp_path: Path) -> Non
 
 
 @pytest.mark.parametrize(
-    ("changes", "says"),
+    ("what", "changes", "says"),
     [
-        ({"server": "ftp://h"}, "not 'ftp'"),
-        ({"server": "http://name:word@h"}, "a user name"),
-        ({"options": (("nonsense", "1"),)}, "no option 'nonsense'; known: .*interval"),
-        ({"credentials": (Credential(authorities=b"no PEM"),) * 3}, "authorities"),
+        ("server", {"server": "ftp://h"}, "not 'ftp'"),
+        ("server", {"server": "http://name:word@h"}, "a user name"),
+        ("server", {"protocol": "aws"}, "mqtt"),
+        ("options", {"options": (("nonsense", "1"),)}, "no option 'nonsense'; known: .*interval"),
+        ("options", {"options": (("interval", "x"),)}, "interval is a number of seconds"),
+        ("credentials", {"credentials": (Credential(authorities=b"no PEM"),) * 3}, "authorities"),
         (
+            "misbehave",
             {"protocol": "mender", "misbehave": ((Misbehaviour.LATE_REPORT, 0.0001),)},
             "mender devices cannot do late-report",
         ),
     ],
 )
 def test_what_devices_would_refuse_is_said_before_anything_starts(
-    tmp_path: Path, capsys: pytest.CaptureFixture[str], changes: dict[str, Any], says: str
+    tmp_path: Path,
+    capsys: pytest.CaptureFixture[str],
+    what: str,
+    changes: dict[str, Any],
+    says: str,
 ) -> None:
     spec = replace(run_spec("http://127.0.0.1:9", tmp_path), protocol="http")
-    with pytest.raises(UnusableSettings, match=says):
+    with pytest.raises(UnusableSettings, match=says) as raised:
         commands.run(replace(spec, **changes), as_json=False)
+    assert raised.value.what == what
     said = capsys.readouterr()
     assert (said.out, said.err) == ("", "")
+
+
+@pytest.mark.parametrize(
+    ("driver", "changes", "what"),
+    [
+        ("hawkbit", {"options": (("nonsense", "1"),)}, "options"),
+        ("goosebit", {"options": (("poll", "soon"),)}, "options"),
+        ("mender", {"misbehave": ((Misbehaviour.LATE_REPORT, 0.0001),)}, "misbehave"),
+        ("thingsboard", {"options": (("interval", "soon"),)}, "options"),
+    ],
+)
+def test_what_driven_devices_would_refuse_costs_their_server_nothing(
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
+    driver: str,
+    changes: dict[str, Any],
+    what: str,
+) -> None:
+    for name in ("USER", "PASSWORD"):
+        monkeypatch.setenv(f"FOTILLA_{driver.upper()}_{name}", "word")
+    # Nobody listens there: whatever is sent fails as unreachable.
+    spec = replace(run_spec("http://127.0.0.1:9", tmp_path), **changes)
+    with pytest.raises(UnusableSettings) as raised:
+        commands.run_driven(spec, driver, {}, as_json=False)
+    assert raised.value.what == what
+    assert capsys.readouterr().err == ""
+
+
+@pytest.mark.parametrize("driver", ["hawkbit", "goosebit", "mender", "thingsboard"])
+def test_driven_devices_with_nothing_wrong_get_as_far_as_their_server(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, driver: str
+) -> None:
+    for name in ("USER", "PASSWORD"):
+        monkeypatch.setenv(f"FOTILLA_{driver.upper()}_{name}", "word")
+    spec = run_spec("http://127.0.0.1:9", tmp_path)
+    with pytest.raises(ServerUnreachable, match="cannot be reached"):
+        commands.run_driven(spec, driver, {}, as_json=False)
+
+
+@pytest.mark.parametrize("protocol", ["http", "lwm2m", "hawkbit"])
+def test_a_server_whose_name_nobody_knows_is_said_at_the_start(
+    tmp_path: Path, protocol: str
+) -> None:
+    scheme = "coap" if protocol == "lwm2m" else "http"
+    spec = replace(run_spec(f"{scheme}://nowhere.invalid", tmp_path), protocol=protocol)
+    with pytest.raises(SpecError, match=r"server: 'nowhere\.invalid' has no address"):
+        commands.run(spec, as_json=False)
+
+
+def test_a_name_is_kept_and_one_behind_a_proxy_is_not_looked_up() -> None:
+    assert checked_server("http://localhost:8080/a", "http", {}) == "http://localhost:8080/a"
+    assert checked_server("coap://localhost", "lwm2m", {}).startswith("coap://127.")
+    unknown, proxy = "http://nowhere.invalid", {"proxy": "http://localhost:3128"}
+    assert checked_server(unknown, "http", proxy) == unknown
+
+
+def test_links_that_are_not_limited_are_not_said_to_be(tmp_path: Path) -> None:
+    spec = replace(run_spec("coap://127.0.0.1:9", tmp_path), bandwidth=1000.0)
+    with pytest.raises(SpecError, match="bandwidth: the links of LwM2M devices have no limit"):
+        commands.run(spec, as_json=False)
+    with pytest.raises(SpecError, match="bandwidth: .*add http=N"):
+        commands.demo(replace(demo_options(tmp_path), bandwidth=1000.0))
 
 
 def test_a_driver_says_what_its_devices_speak(

@@ -23,6 +23,7 @@ from collections.abc import AsyncIterator, Callable, Coroutine, Mapping
 from dataclasses import dataclass, field, replace
 from typing import Any, TypeVar
 
+from agent.credentials import Credential
 from tools.drivers.base import Campaign, Driver, Package, tally_differences
 from tools.drivers.errors import CleanupIncomplete, DriverError, ServerLost, ServerUnreachable
 from tools.fleet.audit import Belief
@@ -31,7 +32,7 @@ from tools.fleet.progress import View
 from tools.fleet.shard import DEFAULT_RAMP, Shard, ShardSnapshot, open_shard
 from tools.fleet.spec import FleetSpec
 
-__all__ = ["DriveTuning", "Driven", "drive"]
+__all__ = ["DriveTuning", "Driven", "drive", "enlisted"]
 
 T = TypeVar("T")
 
@@ -119,14 +120,26 @@ async def drive(
             prepared = await _unless(stop, _prepare(driver, spec, story, say), hurry)
             if prepared is None:
                 return driven
-            enlisted, package = prepared
-            async with open_shard(enlisted, stop=stop, on_view=on_view) as shard:
-                driven = await _run(driver, package, enlisted, shard, story, say, tuning)
+            known, package = prepared
+            async with open_shard(known, stop=stop, on_view=on_view) as shard:
+                driven = await _run(driver, package, known, shard, story, say, tuning)
     except ServerUnreachable as error:
         if not story.reached:
             raise
         raise ServerLost(str(error)) from None
     return replace(driven, left=tuple(story.left))
+
+
+def enlisted(driver: Driver, spec: FleetSpec, credentials: tuple[Credential, ...]) -> FleetSpec:
+    """The devices of `spec` as they meet the server of `driver`."""
+    # What a person asked for counts more than what the driver suggests.
+    options = {**driver.device_options, **dict(spec.options)}
+    return replace(
+        spec,
+        server=driver.device_server,
+        credentials=credentials,
+        options=tuple(options.items()),
+    )
 
 
 async def _prepare(
@@ -137,17 +150,10 @@ async def _prepare(
     story.reached = True
     credentials = await driver.provision(spec.names)
     say(f"{driver.name}: {len(spec.names)} devices provisioned")
-    # What a person asked for counts more than what the driver suggests.
-    options = {**driver.device_options, **dict(spec.options)}
-    enlisted = replace(
-        spec,
-        server=driver.device_server,
-        credentials=tuple(credentials[name] for name in spec.names),
-        options=tuple(options.items()),
-    )
+    known = enlisted(driver, spec, tuple(credentials[name] for name in spec.names))
     version = target_of(spec.image).version
     package = await driver.publish(spec.image, UNREADABLE if version == "unreadable" else version)
-    return enlisted, package
+    return known, package
 
 
 async def _run(

@@ -20,6 +20,7 @@ from pathlib import Path
 from rich.console import Console
 
 from agent.credentials import Credential
+from agent.errors import UnknownName
 from agent.runtime.runtime import Runtime
 from agent.trailer import capacity
 from firmware_images import ImageRefused, UnusableInput, as_source
@@ -27,7 +28,7 @@ from firmware_images.keys import KeyType, TrustedKeys
 from firmware_images.mcuboot import Version, build_image, verify_image
 from tools.backend.backend import Backend, BackendConfig
 from tools.drivers.base import Driver
-from tools.drivers.campaign import drive
+from tools.drivers.campaign import drive, enlisted
 from tools.drivers.known import make_driver
 from tools.fleet.clients import client_maker
 from tools.fleet.factory import derived_key, equip, payload, prospect
@@ -38,7 +39,7 @@ from tools.fleet.names import DEFAULT_PATTERN, device_names
 from tools.fleet.progress import Progress
 from tools.fleet.report import write_report
 from tools.fleet.result import RunResult, exit_code, json_object
-from tools.fleet.server_address import address_towards, resolve_server
+from tools.fleet.server_address import address_towards, checked_server
 from tools.fleet.shard import Shard, check_client, never_ran, open_shard
 from tools.fleet.signals import stop_signals
 from tools.fleet.spec import DEFAULT_PROTOCOL, FleetSpec, SpecError
@@ -62,6 +63,8 @@ DEMO_DEVICES: dict[str, tuple[tuple[str, str], ...]] = {
     # Woken by the operator network, as in the field; whoever missed it asks by itself.
     "omadm": (("push", "0"), ("interval", "10")),
 }
+UNLIMITED = "the links of LwM2M devices have no limit"
+
 DEMO_CELL = "demo"
 
 DEMO_CONCURRENCY = 1000
@@ -85,11 +88,13 @@ def demo(options: DemoOptions) -> int:
     )
     unknown = next((name for name, _ in options.groups if name not in DEMO_SCHEMES), None)
     if unknown is not None:
-        client_maker(unknown)
         known = ", ".join(DEMO_SCHEMES)
-        raise SpecError("devices", f"the embedded backend does not speak {unknown}: {known}")
+        problem = f"the embedded backend does not speak {unknown!r}; it speaks {known}"
+        raise SpecError(options.named_by, problem)
     if options.misbehave and all(name == "lwm2m" for name, _ in options.groups):
         raise SpecError("misbehave", "LwM2M devices have none; add http=N to --devices")
+    if options.bandwidth is not None and all(name == "lwm2m" for name, _ in options.groups):
+        raise SpecError("bandwidth", f"{UNLIMITED}; add http=N to --devices")
     # The ports are not known before the backend listens.
     host = options.bind or "127.0.0.1"
     shown = f"[{host}]" if ":" in host else host
@@ -113,7 +118,7 @@ def demo(options: DemoOptions) -> int:
             faults=options.faults,
             misbehave=options.misbehave if protocol != "lwm2m" else (),
             options=DEMO_DEVICES.get(protocol, ()),
-            bandwidth=options.bandwidth,
+            bandwidth=options.bandwidth if protocol != "lwm2m" else None,
             report_dir=options.report_dir,
             journal=options.journal,
             group=position,
@@ -127,11 +132,9 @@ def demo(options: DemoOptions) -> int:
 
 def run(spec: FleetSpec, *, as_json: bool) -> int:
     """Devices against a server whose operator starts the update; returns the exit code."""
-    if spec.protocol == "lwm2m":
-        # Others need the name itself, for TLS and for virtual hosts.
-        spec = replace(spec, server=resolve_server(spec.server))
     spec = _prepared(spec)
     asyncio.run(check_client(spec))
+    spec = replace(spec, server=checked_server(spec.server, spec.protocol, dict(spec.options)))
     print(f"fotilla: {spec.server}: the image {prospect(spec)}", file=sys.stderr)
     names = sys.stderr if as_json else sys.stdout
     print(f"fotilla: to target ({spec.devices}):", file=sys.stderr)
@@ -154,6 +157,8 @@ def run_driven(spec: FleetSpec, driver: str, options: dict[str, str], *, as_json
     if spec.protocol not in (DEFAULT_PROTOCOL, made.protocol):
         raise SpecError("protocol", f"devices of --drive {driver} speak {made.protocol}")
     spec = _prepared(replace(spec, protocol=made.protocol))
+    # Credentials are made by the driver; only what a person asked for is in question here.
+    asyncio.run(check_client(enlisted(made, spec, (Credential("to come"),) * spec.devices)))
     print(f"fotilla: {spec.server}: the image {prospect(spec)}", file=sys.stderr)
     result = asyncio.run(_run_driven(made, spec, suffix))
     return _finish(result, spec, as_json=as_json)
@@ -179,7 +184,12 @@ async def _run_driven(driver: Driver, spec: FleetSpec, suffix: str) -> RunResult
 
 def _prepared(spec: FleetSpec) -> FleetSpec:
     """All that can be wrong with what was asked for is found here, before anything starts."""
-    client_maker(spec.protocol)
+    try:
+        client_maker(spec.protocol)
+    except UnknownName as error:
+        raise SpecError("protocol", str(error)) from None
+    if spec.bandwidth is not None and spec.protocol == "lwm2m":
+        raise SpecError("bandwidth", UNLIMITED)
     if spec.report_dir is not None:
         Path(spec.report_dir).mkdir(parents=True, exist_ok=True)
     equipped = equip(spec)

@@ -4,6 +4,7 @@ that does not exist is a mistake on the command line, not a thousand failed regi
 from __future__ import annotations
 
 import socket
+from collections.abc import Mapping
 
 from tools.fleet.spec import SpecError, split_server
 
@@ -23,6 +24,17 @@ def resolve_server(uri: str) -> str:
     shown = f"[{host}]" if ":" in host else host
     netloc = shown if parts.port is None else f"{shown}:{parts.port}"
     return parts._replace(netloc=netloc).geturl()
+
+
+def checked_server(uri: str, protocol: str, options: Mapping[str, str]) -> str:
+    """What devices are given as their server. Raises SpecError for a host that has no address."""
+    if protocol == "lwm2m":
+        return resolve_server(uri)
+    # The others need the name itself, for TLS and for virtual hosts. Behind a proxy only the proxy
+    # has to know it.
+    if not options.get("proxy"):
+        resolve_server(uri)
+    return uri
 
 
 def address_towards(uri: str) -> str:

@@ -13,9 +13,11 @@ import gc
 from collections import Counter
 from collections.abc import AsyncIterator, Callable, Mapping
 from dataclasses import dataclass, field, replace
+from typing import Any
 
 from agent.credentials import NO_CREDENTIAL, Credential
 from agent.device import Device, Phase
+from agent.errors import UnusableSettings
 from agent.faults import FaultSpec
 from agent.image_store import ImageStore
 from agent.misbehaviour import Judgement, Misbehaviour, MisbehaviourSpec
@@ -31,6 +33,7 @@ from tools.fleet.journal_file import JournalFile
 from tools.fleet.lag import LagMeter
 from tools.fleet.limits import ensure_descriptors
 from tools.fleet.progress import View
+from tools.fleet.server_address import resolve_server
 from tools.fleet.spec import FleetSpec
 from tools.fleet.timeline import Timeline, TimelineSnapshot
 from tools.fleet.watch import STATES, Census, Watch
@@ -121,15 +124,40 @@ async def open_shard(
 
 async def check_client(spec: FleetSpec) -> None:
     """Would the devices of `spec` accept their server, options and misbehaviours? Talks to nobody.
-    Raises UnusableSettings."""
+    Raises UnusableSettings; it names the setting without which there is nothing to object to."""
     # A share of 1% would be refused only when the first device that it falls on boots.
     every = replace(spec, misbehave=tuple((name, 1.0) for name, _ in spec.misbehave))
     async with Runtime.real(seed=spec.seed) as runtime:
-        shard = Shard(runtime, every)
-        try:
-            shard.try_client()
-        finally:
-            shard.close()
+        problem = _objection(runtime, every)
+        if problem is None:
+            return
+        for what, other in _OTHERS:
+            if _objection(runtime, replace(every, **{what: other})) is None:
+                raise UnusableSettings(problem, what)
+        raise UnusableSettings(problem)
+
+
+_OTHERS: tuple[tuple[str, Any], ...] = (
+    ("misbehave", ()),
+    ("options", ()),
+    ("credentials", ()),
+    *(("server", f"{scheme}://localhost") for scheme in ("http", "https", "mqtt", "coap")),
+)
+"""Settings, and values that most protocols take: with which one is there nothing to object to?"""
+
+
+def _objection(runtime: Runtime, spec: FleetSpec) -> str | None:
+    """What the protocol of `spec` has against its settings."""
+    if spec.protocol == "lwm2m":  # whose client wants an address
+        spec = replace(spec, server=resolve_server(spec.server))
+    shard = Shard(runtime, spec)
+    try:
+        shard.try_client()
+    except UnusableSettings as error:
+        return str(error)
+    finally:
+        shard.close()
+    return None
 
 
 class Shard:

@@ -17,9 +17,10 @@ from firmware_images.mcuboot import verify_image
 from tools.fleet.clients import client_factory, client_maker
 from tools.fleet.factory import derived_key, factory_image
 from tools.fleet.faults import fault_spec
-from tools.fleet.server_address import resolve_server
-from tools.fleet.shard import FAULT_GROUP, GOODBYE_SECONDS
+from tools.fleet.server_address import checked_server
+from tools.fleet.shard import FAULT_GROUP, GOODBYE_SECONDS, check_client
 from tools.fleet.signals import stop_signals
+from tools.fleet.spec import FleetSpec
 from tools.options import DeviceOptions
 
 INTERRUPTED = 130
@@ -29,9 +30,26 @@ BRICKED = 3  # a device that failed, in the terms of `run`
 def single(options: DeviceOptions) -> int:
     """Run the device until Ctrl-C (130) or until only a programmer could help it (3)."""
     client_maker(options.protocol)
-    server = resolve_server(options.server)
     image, trusted = _equipment(options)
+    asyncio.run(check_client(_spec(options, image, trusted)))
+    server = checked_server(options.server, options.protocol, dict(options.options))
     return asyncio.run(_single(options, server, image, trusted))
+
+
+def _spec(options: DeviceOptions, image: bytes, trusted: TrustedKeys) -> FleetSpec:
+    """What is asked of the device, as if it were a fleet's only one."""
+    return FleetSpec(
+        server=options.server,
+        devices=1,
+        names=(options.name,),
+        image=image,
+        keys=tuple(key.to_pem() for key in trusted.keys),
+        protocol=options.protocol,
+        running=image,
+        slot_size=options.slot_size,
+        options=options.options,
+        credentials=(options.credential,),
+    )
 
 
 def _equipment(options: DeviceOptions) -> tuple[bytes, TrustedKeys]:

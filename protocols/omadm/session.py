@@ -167,7 +167,8 @@ class DmSession:
         self, message: Message, body: bytes = b"", mac: str | None = None
     ) -> Message | None:
         """The server's answer to the message before; `body` is how it travelled and `mac` its
-        header `x-syncml-hmac`. Returns the next message, None when the session is over."""
+        header `x-syncml-hmac`. Returns the next message, None when there is nothing more to say; a
+        message of a session that is `over` is an abort, and its answer does not matter."""
         if self.phase is Phase.NEW or self.over:
             raise LocalMisuse(f"a session that is {self.phase.value} receives nothing")
         problem = self._heard(message.header)
@@ -184,8 +185,7 @@ class DmSession:
             return None
         self._idle = 0 if self._outbox or _work(wanting) else self._idle + 1
         if self._idle > MAX_IDLE or self._msg_id >= MAX_MESSAGES:
-            self._end(Step.VIOLATION, "the session makes no progress")
-            return None
+            return self.abort("the session makes no progress")
         welcome = Welcome(StatusCode.OK)
         if not wanting:
             self._server.glance(message.header.cred, mac, body)
@@ -202,12 +202,13 @@ class DmSession:
         """The server does not answer any more, or not with a message."""
         self._end(Step.LOST, detail)
 
-    def abort(self) -> Message:
-        """Alert 1223: the device wants no more. Nobody need answer."""
+    def abort(self, detail: str = "") -> Message:
+        """Alert 1223: the device wants no more. The message is the session's last, and nobody need
+        answer it."""
         self._outbox.clear()
         self._commands.large.break_off()
         message = self._pack([Alert("", ABORT)], final=True)
-        self._end(Step.GIVE_UP)
+        self._end(Step.GIVE_UP, detail)
         return message
 
     def mac(self, body: bytes) -> str | None:
@@ -252,6 +253,8 @@ class DmSession:
                     # The package before is not sent again: what it told was carried out.
                     self.detail = f"SyncHdr {status.code} in mid-session"
                     verdict = Verdict.REFUSED
+            elif status.cmd == "Results" and status.code >= StatusCode.BAD_REQUEST:
+                self._outbox.drop_object()  # nobody wants the rest
             elif (alert := self._alerts.get((status.msg_ref, status.cmd_ref))) is not None:
                 self.alert_status[alert] = status.code
         if verdict is Verdict.AGAIN:
@@ -299,8 +302,7 @@ class DmSession:
             # May be left out where statuses flow anyway; said always, it can be counted on.
             answers.append(Alert("", NEXT_MESSAGE))
         if self._outbox.waiting + len(answers) > MAX_ANSWERS:
-            self._end(Step.VIOLATION, "the server takes no answers")
-            return None
+            return self.abort("the server takes no answers")
         first: list[Draft] = [] if header.no_resp else [head]
         if sending and not _work(wanting):
             # Before what waits: with a small MaxMsgSize they would pile up behind it.

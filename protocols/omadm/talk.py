@@ -234,8 +234,11 @@ class Talker:
             try:
                 answer = await post.send(session.post_to, message, body, session.mac(body))
             except SessionLost as lost:
-                session.lost(str(lost))
+                if not session.over:
+                    session.lost(str(lost))
                 return _ended(session, lost)
+            if session.over:
+                return _ended(session)  # the device has aborted it
             reply = session.received(answer.message, answer.body, answer.mac)
             if session.accepted and not healthy:
                 healthy = True

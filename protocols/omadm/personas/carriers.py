@@ -1,7 +1,7 @@
 """Carrier profiles, after public traces of three US carriers' devices.
 
 Each number stands in public documents or in the code of a client that shipped; where those are
-silent the default persona's value stays. See `docs/omadm-personas.md` for the sources.
+silent the default persona's value stays. See `docs/omadm.md` for what each one does.
 """
 
 from __future__ import annotations

@@ -88,8 +88,6 @@ class Quirks:
     list_unsupported: bool = False
     wrong_final: bool = False
     """Says Final in every message, also while the server's package goes on."""
-    alert_twice: bool = False
-    """Package 1 is resent after a challenge without its Alert (a MUST that some break)."""
     content_type: str | None = None
     """Sent instead of the right one."""
 

@@ -10,12 +10,14 @@ import pytest
 from agent.credentials import Credential
 from agent.device import Device
 from agent.protocol import ClientSettings
+from agent.runtime.clock import run_virtual
+from agent.runtime.runtime import Runtime
 from protocols.http.memory_transport import MemoryHttp
 from protocols.omadm.client import OmadmClient
 from protocols.omadm.personas import PERSONAS
 from tests.agent.parts import image, old_image, trusted
 from tests.protocols.omadm.musts import musts
-from tests.tools.backend.virtual import CONFIG, virtual, world
+from tests.tools.backend.virtual import CONFIG, started, virtual, world
 from tools.backend import campaign_states as states
 from tools.backend.backend import Backend
 from tools.backend.campaign_records import Campaign
@@ -64,6 +66,12 @@ class Fleet:
         known = self.backend.inventory.devices[device.name]
         await self.backend.operator.attach(known.device_id, "c1", client.push_address)
 
+    async def switch_off(self) -> None:
+        for device in self.devices:
+            if device.phase.name != "OFF":
+                device.power_off()
+        await self.runtime.clock.sleep(1)
+
     async def until(self, campaign: Campaign, seconds: float = 3600.0) -> None:
         clock = self.runtime.clock
         end = clock.now() + seconds
@@ -72,22 +80,24 @@ class Fleet:
             await clock.sleep(0.5)
 
 
+async def equip(backend: Backend, count: int, auth: str) -> Fleet:
+    """Devices in the inventory, each with an account, and the backend on the runtime's HTTP."""
+    runtime = backend.runtime
+    origin = backend.omadm_url.removesuffix("/dm")
+    runtime.http = MemoryHttp(runtime, {origin: backend.omadm_app})
+    names = [f"urn:imei:{350000000000500 + number}" for number in range(count)]
+    await backend.load_devices({"name": name, "protocol": "OMADM"} for name in names)
+    return Fleet(backend, await backend.mint_dm_accounts(names, auth))
+
+
 @asynccontextmanager
 async def fleet(count: int = 1, auth: str = "md5") -> AsyncIterator[Fleet]:
     async with world(CONFIG) as backend:
-        runtime = backend.runtime
-        origin = backend.omadm_url.removesuffix("/dm")
-        runtime.http = MemoryHttp(runtime, {origin: backend.omadm_app})
-        names = [f"urn:imei:{350000000000500 + number}" for number in range(count)]
-        await backend.load_devices({"name": name, "protocol": "OMADM"} for name in names)
-        made = Fleet(backend, await backend.mint_dm_accounts(names, auth))
+        made = await equip(backend, count, auth)
         try:
             yield made
         finally:
-            for device in made.devices:
-                if device.phase.name != "OFF":
-                    device.power_off()
-            await runtime.clock.sleep(1)
+            await made.switch_off()
 
 
 async def campaign_of(made: Fleet, delivery: Delivery) -> Campaign:
@@ -247,3 +257,30 @@ async def test_packages_that_are_refused(delivery: Delivery, endings: set[Ending
         assert member.status == states.FAILED
         assert member.ending in endings, member.said
         assert made.backend.belief(device.name).verdict == "failed"
+
+
+def test_the_same_seed_gives_the_same_run() -> None:
+    def story() -> list[str]:
+        lines: list[str] = []
+
+        async def main() -> None:
+            async with (
+                Runtime.in_memory(seed=7, loss=0.2, journal=lines.append) as runtime,
+                started(runtime) as backend,
+            ):
+                made = await equip(backend, 3, "md5")
+                made.spawn({"push": "2948"})
+                for device in made.devices:
+                    device.power_on()
+                    await made.attach(device)
+                await runtime.clock.sleep(10)
+                await made.until(await campaign_of(made, "pull"))
+                await made.switch_off()
+
+        run_virtual(main())
+        return lines
+
+    first = story()
+    assert first == story()
+    assert sum("short message" in line for line in first) >= 6
+    assert sum("dm session" in line for line in first) >= 20

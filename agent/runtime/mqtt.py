@@ -73,6 +73,8 @@ class MqttCause(enum.Enum):
     tell which)."""
     UNREACHABLE = "unreachable"
     """No TCP connection, no TLS session, or no CONNACK."""
+    UNTRUSTED = "untrusted"
+    """One side did not believe the other's certificate."""
     REFUSED = "refused"
     """The broker's CONNACK said no (section 3.2.2.3)."""
 

@@ -158,6 +158,21 @@ def _context(settings: MqttSettings, contexts: SslContexts) -> ssl.SSLContext:
     return context
 
 
+class _Untrusted(aiomqtt.MqttError):
+    """One side did not believe the other's certificate."""
+
+
+def _tls_failure(error: ssl.SSLError, where: str) -> aiomqtt.MqttError:
+    """What OpenSSL says, as a sentence."""
+    if isinstance(error, ssl.SSLCertVerificationError):
+        reason = error.verify_message or "it is not for this host"
+        return _Untrusted(f"{where}: the broker's certificate is not trusted: {reason}")
+    reason = (error.reason or "broken off").lower().replace("_", " ")
+    if "alert" in reason:
+        return _Untrusted(f"{where}: the broker refused our TLS handshake: {reason}")
+    return aiomqtt.MqttError(f"{where}: no TLS session: {reason}")
+
+
 class _Client(aiomqtt.Client):
     """aiomqtt's client without its tasks; what it hears goes to `owner`."""
 
@@ -166,6 +181,7 @@ class _Client(aiomqtt.Client):
     ) -> None:
         self._owner = owner
         self._drained: asyncio.Future[None] | None = None
+        self._where = f"{settings.host}:{settings.port}"
         will = settings.will
         super().__init__(
             settings.host,
@@ -192,6 +208,8 @@ class _Client(aiomqtt.Client):
         connecting = self._loop.run_in_executor(executor, self._client_connect)
         try:
             await connecting
+        except ssl.SSLError as error:
+            raise _tls_failure(error, self._where) from None
         except (OSError, ValueError) as error:
             raise aiomqtt.MqttError(str(error) or type(error).__name__) from None
         except asyncio.CancelledError:
@@ -411,6 +429,8 @@ class _Connection:
             client.drop()
             if self.closing:
                 self._over(MqttCause.CLOSED, "")
+            elif isinstance(error, _Untrusted):
+                self._over(MqttCause.UNTRUSTED, str(error))
             elif isinstance(error, aiomqtt.exceptions.MqttConnectError):
                 self._over(MqttCause.REFUSED, str(error))
             else:

@@ -128,7 +128,7 @@ class AwsClient(MqttClient):
         self._session.online()
 
     def ended(self, cause: MqttCause, detail: str) -> None:
-        if self._cloned and cause is not MqttCause.UNREACHABLE:
+        if self._cloned and cause not in (MqttCause.UNREACHABLE, MqttCause.UNTRUSTED):
             self._clone_judged(True, detail)
         self._session.offline()
         if self._fetch is not None:

@@ -13,6 +13,7 @@ the Replace is the whole answer.
 from __future__ import annotations
 
 import enum
+import functools
 from collections.abc import Callable
 
 from agent.device import Device
@@ -75,7 +76,7 @@ class FumoClient:
         root = self._persona.root
         execute = {}
         for operation in ALERT_TYPES:
-            execute[f"{root}/{operation.value}"] = self._executor(operation)
+            execute[f"{root}/{operation.value}"] = functools.partial(self._execute, operation)
         return Hooks(
             on_execute=execute,
             on_replace={f"{root}/{Operation.PKG_DATA.value}": PackageSink(self)},
@@ -106,12 +107,6 @@ class FumoClient:
         if self.book.order is not None:
             return UNDER_WAY[operation]
         return OPERATIONS[self.device.engine.state][operation]
-
-    def _executor(self, operation: Operation) -> Callable[[Execution], StatusCode]:
-        def execute(execution: Execution) -> StatusCode:
-            return self._execute(operation, execution)
-
-        return execute
 
     def _execute(self, operation: Operation, execution: Execution) -> StatusCode:
         status, action = self.answer(operation)

@@ -14,6 +14,7 @@ and the inventory and the result are written in an order that repeats well.
 from __future__ import annotations
 
 import enum
+import functools
 import json
 from collections.abc import Callable
 from dataclasses import dataclass, replace
@@ -39,13 +40,20 @@ from protocols.omadm.scomo_tables import (
 )
 from protocols.omadm.status import StatusCode, TreeError
 from protocols.omadm.tree import Tree
-from protocols.omadm.tree_hooks import Execution, Executor, Hooks
+from protocols.omadm.tree_hooks import Execution, Hooks
 
 __all__ = ["ScomoClient", "ScomoOrder", "Step"]
 
 ROOT = "./SCOMO"
 _NAMESPACE = "omadm"
 _NAME = "scomo"
+
+_NODES = tuple(
+    (f"{ROOT}/{kind.value}/*/Operations/{operation.value}", kind, operation)
+    for kind, operations in OPERATIONS.items()
+    for operation in operations
+)
+"""What can be executed, by its URI."""
 
 _DETAILS = {"Name": 128, "Description": 256, "EnvType": 64}
 """Copied from a download to the inventory."""
@@ -122,12 +130,12 @@ class ScomoClient:
     # -- what the server sees -------------------------------------------------------------------
 
     def hooks(self) -> Hooks:
-        execute: dict[str, Executor] = {}
-        for kind, operations in OPERATIONS.items():
-            for operation in operations:
-                uri = f"{ROOT}/{kind.value}/*/Operations/{operation.value}"
-                execute[uri] = self._executor(kind, operation)
-        return Hooks(on_execute=execute)
+        execute = self._execute
+        return Hooks(
+            on_execute={
+                uri: functools.partial(execute, kind, operation) for uri, kind, operation in _NODES
+            }
+        )
 
     def show(self, computed: dict[str, Callable[[], str]]) -> None:
         """Let the leaves of `computed`, by URI, show that an operation is under way."""
@@ -144,25 +152,22 @@ class ScomoClient:
         """It is over: an idle device keeps nothing of it."""
         self._leaf, self._showing = _nothing, None
 
-    def _executor(self, kind: Kind, operation: Operation) -> Executor:
-        def execute(execution: Execution) -> StatusCode:
-            if self.order is not None:
-                raise TreeError(StatusCode.NOT_ALLOWED, "an operation is under way")
-            name = execution.uri.split("/")[-3]
-            correlator = execution.correlator
-            if correlator is not None and len(correlator.encode()) > MAX_CORRELATOR:
-                raise TreeError(StatusCode.TOO_LARGE, "the correlator is too long to be kept")
-            url = ""
-            if kind is Kind.DOWNLOAD:
-                url = self._leaf(f"{ROOT}/{kind.value}/{name}/PkgURL")
-                if not url or len(url.encode()) > MAX_URL:
-                    raise TreeError(StatusCode.NOT_ALLOWED, "no PkgURL that could be used")
-            self._keep(ScomoOrder(kind, name, operation, correlator, url))
-            if self._showing is not None:
-                self.show(self._showing)
-            return StatusCode.ACCEPTED
-
-        return execute
+    def _execute(self, kind: Kind, operation: Operation, execution: Execution) -> StatusCode:
+        if self.order is not None:
+            raise TreeError(StatusCode.NOT_ALLOWED, "an operation is under way")
+        name = execution.uri.split("/")[-3]
+        correlator = execution.correlator
+        if correlator is not None and len(correlator.encode()) > MAX_CORRELATOR:
+            raise TreeError(StatusCode.TOO_LARGE, "the correlator is too long to be kept")
+        url = ""
+        if kind is Kind.DOWNLOAD:
+            url = self._leaf(f"{ROOT}/{kind.value}/{name}/PkgURL")
+            if not url or len(url.encode()) > MAX_URL:
+                raise TreeError(StatusCode.NOT_ALLOWED, "no PkgURL that could be used")
+        self._keep(ScomoOrder(kind, name, operation, correlator, url))
+        if self._showing is not None:
+            self.show(self._showing)
+        return StatusCode.ACCEPTED
 
     # -- what the client does -------------------------------------------------------------------
 

@@ -19,7 +19,7 @@ from protocols.omadm import encoding as syncml
 from protocols.omadm.auth import AuthType
 from protocols.omadm.exchange import DmPost, SessionLost
 from protocols.omadm.fumo import FumoClient
-from protocols.omadm.model import Alert
+from protocols.omadm.model import Alert, Message
 from protocols.omadm.nonces import SPECIAL_NONCE, NonceBook, Side
 from protocols.omadm.options import ACCOUNT, Options, factory_tree
 from protocols.omadm.peer_auth import Account, ClientAuth, ServerAuth
@@ -74,6 +74,24 @@ class _Hooks(NamedTuple):
     """The same as in `hooks`; what a session's commands change shows in its tree at once."""
 
 
+class _Encoder:
+    """Messages of one session as octets. The one that was measured last is mostly the one that is
+    sent, and is not encoded twice."""
+
+    __slots__ = ("_body", "_encoding", "_message")
+
+    def __init__(self, encoding: syncml.Encoding) -> None:
+        self._encoding = encoding
+        self._message: Message | None = None
+        self._body = b""
+
+    def encode(self, message: Message) -> bytes:
+        if message is not self._message:
+            self._body = syncml.encode(message, self._encoding)
+            self._message = message
+        return self._body
+
+
 class Talker:
     """Has the sessions of one device, one at a time."""
 
@@ -99,7 +117,8 @@ class Talker:
 
     async def talk(self, plan: Plan) -> Ended:
         """A whole session. Raises PowerLoss."""
-        account = self.account(plan.server_id)
+        hooks = self._hooks()
+        account = self.account(plan.server_id, hooks)
         device, options = self.device, self.options
         if account is None:
             device.record("session", Phase.NEW.value, Phase.NEW.value, "no account")
@@ -120,8 +139,8 @@ class Talker:
             mine = theirs = SPECIAL_NONCE
         client = ClientAuth(told, mine, nonce_as_text=options.profile.quirks.nonce_as_text)
         server = ServerAuth(told, theirs, device.random.bytes)
-        hooks = self._hooks()
         tree = self.tree(account.server_id, hooks)
+        encoder = _Encoder(options.encoding)
         session = DmSession(
             SessionSetup(
                 plan.session_id,
@@ -136,14 +155,14 @@ class Talker:
             tree,
             client,
             server,
-            lambda message: syncml.size_of(message, options.encoding),
+            lambda message: len(encoder.encode(message)),
             self._stepped,
             lambda item: syncml.carried(item, options.encoding),
         )
         self.fumo.begin(lambda uri: _as_text(tree.value(uri)))
         self.scomo.begin(lambda uri: _as_text(tree.value(uri)), hooks.computed)
         try:
-            ended = await self._exchange(session, plan)
+            ended = await self._exchange(session, plan, encoder)
         finally:
             self.fumo.end()
             self.scomo.end()
@@ -154,9 +173,9 @@ class Talker:
 
     # -- what a session is made of --------------------------------------------------------------
 
-    def account(self, server_id: str | None) -> DmAccount | None:
+    def account(self, server_id: str | None, hooks: _Hooks | None = None) -> DmAccount | None:
         """The account of a server, or without a name the first one that is complete."""
-        tree = self.tree(None)
+        tree = self.tree(None, hooks)
         if server_id is None:
             factory = read_account(tree, ACCOUNT) if ACCOUNT in tree.names("./DMAcc") else None
             return factory or next(iter(read_accounts(tree)), None)
@@ -222,7 +241,7 @@ class Talker:
 
     # -- message after message ------------------------------------------------------------------
 
-    async def _exchange(self, session: DmSession, plan: Plan) -> Ended:
+    async def _exchange(self, session: DmSession, plan: Plan, encoder: _Encoder) -> Ended:
         device, options = self.device, self.options
         encoding = options.encoding
         waiting = dict(enumerate(plan.heard))
@@ -230,7 +249,7 @@ class Talker:
         message = session.start()
         healthy = False
         while True:
-            body = syncml.encode(message, encoding)
+            body = encoder.encode(message)
             try:
                 answer = await post.send(session.post_to, message, body, session.mac(body))
             except SessionLost as lost:

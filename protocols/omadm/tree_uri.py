@@ -6,6 +6,7 @@ OMA-TS-DM_TND 1.2.1, section 7: a URI is relative to the root, which is ".", and
 
 from __future__ import annotations
 
+import functools
 from dataclasses import dataclass
 from typing import TypeAlias
 
@@ -19,6 +20,10 @@ ROOT: Path = ()
 
 MAX_URI = 1024
 """Octets. What "no limit" means: a device that sets none still has a receive buffer."""
+
+KNOWN_URIS = 1024
+"""Parsed ones that are kept, for all devices: they are asked for the same few again and again, and
+what a server makes up must not fill the memory."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -46,6 +51,7 @@ def format_path(path: Path) -> str:
     return "./" + "/".join(path) if path else "."
 
 
+@functools.lru_cache(KNOWN_URIS)
 def parse_uri(uri: str, limits: UriLimits) -> TreeUri:
     """Raises TreeError: 414 past a limit, 404 for what names no node, 406 for a query that is
     neither `prop` nor `list`."""

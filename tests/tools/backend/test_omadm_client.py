@@ -17,6 +17,7 @@ from protocols.omadm.client import OmadmClient
 from protocols.omadm.personas import PERSONAS
 from tests.agent.parts import image, old_image, trusted
 from tests.protocols.omadm.musts import musts
+from tests.tools.backend.rest_client import logged_in
 from tests.tools.backend.virtual import CONFIG, started, virtual, world
 from tools.backend import campaign_states as states
 from tools.backend.backend import Backend
@@ -284,3 +285,22 @@ def test_the_same_seed_gives_the_same_run() -> None:
     assert first == story()
     assert sum("short message" in line for line in first) >= 6
     assert sum("dm session" in line for line in first) >= 20
+
+
+@virtual
+async def test_devices_attach_to_the_operator_by_themselves() -> None:
+    async with fleet(2) as made, logged_in(made.backend) as customer:
+        transport = made.runtime.http
+        assert isinstance(transport, MemoryHttp)
+        transport.serve("http://operator.test", made.backend.app)
+        token = customer.headers["Authorization"].removeprefix("Bearer ")
+        made.spawn({"operator": "http://operator.test", "operator-token": token, "cell": "c7"})
+        for device in made.devices:
+            device.power_on()
+        await made.runtime.clock.sleep(10)
+        cells = [made.backend.operator.cell_of(device.name) for device in made.devices]
+        assert cells == ["c7", "c7"]
+        campaign = await campaign_of(made, "pull")
+        await made.until(campaign)
+        for member in campaign.members.values():
+            assert (member.status, member.attempts) == (states.SUCCESS, 1), member.said

@@ -32,6 +32,7 @@ from tools.fleet.spec import (
     parse_seconds,
     parse_size,
 )
+from tools.output import reader_may_leave
 
 BAD_INPUT = 2
 INVALID_RUN = 4
@@ -579,12 +580,21 @@ def _fail(argv: list[str], code: int, text: str) -> int:
     if "--json" in argv and argv[0] in ("demo", "run"):
         from tools.fleet.result import failure_object
 
-        print(json.dumps(failure_object(line)))
+        with reader_may_leave():
+            print(json.dumps(failure_object(line)))
     return code
 
 
 def call(argv: list[str]) -> int:
     """Run one command line and return its exit code."""
+    code = INVALID_RUN if argv and argv[0] in ("demo", "run") and "--help" not in argv else 0
+    with reader_may_leave():
+        # A run that lost its reader on the way proves nothing; it tells its result for itself.
+        code = _call(argv)
+    return code
+
+
+def _call(argv: list[str]) -> int:
     try:
         # Not `app(...)`: that turns Ctrl-C into an exit code which a command may also return.
         command = typer.main.get_command(app)
@@ -595,9 +605,7 @@ def call(argv: list[str]) -> int:
     except (KeyboardInterrupt, typer.Abort):
         return _fail(argv, INTERRUPTED, "interrupted")
     except BrokenPipeError:
-        # Whoever read our output has gone; nothing is left to say, and nobody to say it to.
-        sys.stdout = open(os.devnull, "w")  # noqa: SIM115 - open until the interpreter ends
-        return INVALID_RUN
+        raise
     except Exception as error:
         if os.environ.get("FOTILLA_TRACEBACK"):
             raise

@@ -60,6 +60,8 @@ def explained() -> Iterator[None]:
     except UnusableInput as error:
         typer.echo(f"error: {error}", err=True)
         raise typer.Exit(EXIT_BAD_INPUT) from None
+    except BrokenPipeError:
+        raise  # whoever read our output has gone: no fault of any input
     except OSError as error:
         name = f"{error.filename}: " if error.filename else ""
         typer.echo(f"error: {name}{error.strerror or error}", err=True)

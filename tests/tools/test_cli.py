@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 import subprocess
 import sys
 import types
@@ -14,6 +15,7 @@ import pytest
 import tools.backend.serve
 import tools.fleet
 from firmware_images.keys import KeyType, generate_key
+from firmware_images.mcuboot import Version, build_image
 from tools import cli
 from tools.backend.serve import ServeOptions
 from tools.drivers.errors import ServerLost
@@ -299,3 +301,41 @@ def test_help_loads_nothing_heavy() -> None:
     assert done.returncode == 0, done.stderr
     assert "Usage: fotilla" in done.stdout
     assert done.stdout.splitlines()[-1] == "[]"
+
+
+@pytest.mark.parametrize(
+    ("line", "code"),
+    [
+        ("image inspect {image}", 0),
+        ("image inspect --json {image}", 0),
+        ("image --help", 0),
+        ("--help", 0),
+        ("--version", 0),
+        ("run --help", 0),
+        ("demo --devices 2 --image-size 4k --seed 1 --report {folder}", 0),
+        ("demo --devices 2 --image-size 4k --seed 1 --report {folder} --json", 0),
+        ("run --json", 2),
+    ],
+)
+def test_a_reader_that_went_away_is_no_error(line: str, code: int, tmp_path: Path) -> None:
+    image = tmp_path / "app.img"
+    key = generate_key(KeyType.ED25519)
+    image.write_bytes(build_image(bytes(3000), version=Version(1, 0, 0, 0), key=key))
+    reader, writer = os.pipe()
+    os.close(reader)
+    try:
+        done = subprocess.run(
+            [
+                *(sys.executable, "-c", "from tools.cli import main; main()"),
+                *line.format(image=image, folder=tmp_path / "report").split(),
+            ],
+            stdout=writer,
+            stderr=subprocess.PIPE,
+            text=True,
+            timeout=60,
+        )
+    finally:
+        os.close(writer)
+    assert done.returncode == code, done.stderr
+    for word in ("Broken", "Traceback", "Exception"):
+        assert word not in done.stderr

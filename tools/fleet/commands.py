@@ -45,6 +45,7 @@ from tools.fleet.signals import stop_signals
 from tools.fleet.spec import DEFAULT_PROTOCOL, FleetSpec, SpecError
 from tools.fleet.summary import print_summary
 from tools.options import DemoOptions
+from tools.output import reader_may_leave
 
 DEMO_VERSION = Version(1, 0, 0, 0)
 DEMO_COUNTER = 1
@@ -138,7 +139,8 @@ def run(spec: FleetSpec, *, as_json: bool) -> int:
     print(f"fotilla: {spec.server}: the image {prospect(spec)}", file=sys.stderr)
     names = sys.stderr if as_json else sys.stdout
     print(f"fotilla: to target ({spec.devices}):", file=sys.stderr)
-    print(*spec.names, sep="\n", file=names, flush=True)
+    with reader_may_leave():
+        print(*spec.names, sep="\n", file=names, flush=True)
     result = asyncio.run(_run(spec))
     return _finish(result, spec, as_json=as_json)
 
@@ -324,7 +326,9 @@ def _finish(result: RunResult, spec: FleetSpec, *, as_json: bool) -> int:
     """Report, summary or object, exit code."""
     page = None if spec.report_dir is None else str(write_report(result, spec.report_dir))
     console = Console(file=sys.stderr if as_json else sys.stdout, highlight=False, soft_wrap=True)
-    print_summary(result, console, page)
-    if as_json:
-        print(json.dumps(json_object(result)))
+    with reader_may_leave():
+        print_summary(result, console, page)
+    with reader_may_leave():
+        if as_json:
+            print(json.dumps(json_object(result)))
     return exit_code(result)

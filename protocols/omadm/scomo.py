@@ -14,7 +14,6 @@ and the inventory and the result are written in an order that repeats well.
 from __future__ import annotations
 
 import enum
-import functools
 import json
 from collections.abc import Callable
 from dataclasses import dataclass, replace
@@ -49,11 +48,11 @@ _NAMESPACE = "omadm"
 _NAME = "scomo"
 
 _NODES = tuple(
-    (f"{ROOT}/{kind.value}/*/Operations/{operation.value}", kind, operation)
+    f"{ROOT}/{kind.value}/*/Operations/{operation.value}"
     for kind, operations in OPERATIONS.items()
     for operation in operations
 )
-"""What can be executed, by its URI."""
+"""URIs of what can be executed."""
 
 _DETAILS = {"Name": 128, "Description": 256, "EnvType": 64}
 """Copied from a download to the inventory."""
@@ -130,12 +129,7 @@ class ScomoClient:
     # -- what the server sees -------------------------------------------------------------------
 
     def hooks(self) -> Hooks:
-        execute = self._execute
-        return Hooks(
-            on_execute={
-                uri: functools.partial(execute, kind, operation) for uri, kind, operation in _NODES
-            }
-        )
+        return Hooks(on_execute=dict.fromkeys(_NODES, self._execute))
 
     def show(self, computed: dict[str, Callable[[], str]]) -> None:
         """Let the leaves of `computed`, by URI, show that an operation is under way."""
@@ -152,10 +146,11 @@ class ScomoClient:
         """It is over: an idle device keeps nothing of it."""
         self._leaf, self._showing = _nothing, None
 
-    def _execute(self, kind: Kind, operation: Operation, execution: Execution) -> StatusCode:
+    def _execute(self, execution: Execution) -> StatusCode:
         if self.order is not None:
             raise TreeError(StatusCode.NOT_ALLOWED, "an operation is under way")
-        name = execution.uri.split("/")[-3]
+        *_, kind_name, name, _, verb = execution.uri.split("/")
+        kind, operation = Kind(kind_name), Operation(verb)
         correlator = execution.correlator
         if correlator is not None and len(correlator.encode()) > MAX_CORRELATOR:
             raise TreeError(StatusCode.TOO_LARGE, "the correlator is too long to be kept")

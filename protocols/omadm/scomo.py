@@ -149,8 +149,8 @@ class ScomoClient:
     def _execute(self, execution: Execution) -> StatusCode:
         if self.order is not None:
             raise TreeError(StatusCode.NOT_ALLOWED, "an operation is under way")
-        *_, kind_name, name, _, verb = execution.uri.split("/")
-        kind, operation = Kind(kind_name), Operation(verb)
+        *below, name, _, verb = execution.uri.removeprefix(f"{ROOT}/").split("/")
+        kind, operation = Kind("/".join(below)), Operation(verb)
         correlator = execution.correlator
         if correlator is not None and len(correlator.encode()) > MAX_CORRELATOR:
             raise TreeError(StatusCode.TOO_LARGE, "the correlator is too long to be kept")

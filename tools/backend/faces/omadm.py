@@ -368,6 +368,9 @@ class OmadmFace:
                 session.silent()
                 self._drop_live(live.device.name)
                 raise
+        if self._live.get(live.device.name) is not live:
+            # While this one was being stored another one began: a clone, or a device that rebooted.
+            raise not_now(1.0, "SUPERSEDED", "another session of the device has begun")
         reply = session.reply()
         # What the reply itself decided is no secret from the engine, but nothing waits for it.
         self._tell(live)

@@ -14,6 +14,7 @@ from protocols.http.checkin import tables as checkin
 from protocols.lwm2m import registration
 from protocols.mqtt import reconnect
 from protocols.mqtt.aws import jobs
+from protocols.omadm import session_tables as omadm
 
 MACHINES: tuple[tuple[str, str, Mapping[Any, Mapping[Any, Any]]], ...] = (
     ("Update engine", "agent/update.py", update.TRANSITIONS),
@@ -27,6 +28,7 @@ MACHINES: tuple[tuple[str, str, Mapping[Any, Mapping[Any, Any]]], ...] = (
     ),
     ("MQTT connection", "protocols/mqtt/reconnect.py", reconnect.TRANSITIONS),
     ("AWS IoT job session", "protocols/mqtt/aws/jobs.py", jobs.TRANSITIONS),
+    ("OMA-DM session", "protocols/omadm/session_tables.py", omadm.TRANSITIONS),
 )
 
 

@@ -78,6 +78,12 @@ READY_INTERVAL = 1.0
 PLAIN = re.compile(r"[A-Za-z0-9_.:*-]+")
 """What RSQL takes without quotes; its reserved characters are quotes, brackets, ; , = ! ~ < >."""
 
+POLLING = re.compile(r"([01]\d|2[0-3]):[0-5]\d:[0-5]\d(\s*[~,].*)?")
+"""HH:MM:SS; hawkBit 1.0 takes a spread and other times for some targets behind it."""
+
+POLLING_LIMITS = "00:00:30 to 23:59:59"
+"""hawkBit's own (hawkbit.controller.minPollingTime and maxPollingTime)."""
+
 SETTLED_ROLLOUTS = frozenset({"finished", "stopped", "paused", "deleted"})
 
 
@@ -123,6 +129,8 @@ class HawkbitDriver:
             if options[option] not in allowed:
                 words = ", ".join(word for word in allowed if word)
                 raise BadOption(f"hawkbit: {option}={options[option]!r} is none of {words}")
+        if options["polling"] and not POLLING.fullmatch(options["polling"]):
+            raise BadOption(f"hawkbit: polling={options['polling']!r} is not HH:MM:SS")
         if not options["groups"].isdecimal() or int(options["groups"]) > 500:
             raise BadOption(f"hawkbit: groups={options['groups']!r} is not between 0 and 500")
         return int(options["groups"])
@@ -175,10 +183,21 @@ class HawkbitDriver:
     async def _set_tenant(self) -> None:
         await finish(self._set("authentication.targettoken.enabled", True))
         if self._options["polling"]:
-            await finish(self._set("pollingTime", self._options["polling"]))
+            await finish(self._set_polling(self._options["polling"]))
         if self._options["confirmation"]:
             wanted = self._options["confirmation"] == "on"
             await finish(self._set("user.confirmation.flow.enabled", wanted))
+
+    async def _set_polling(self, polling: str) -> None:
+        try:
+            await self._set("pollingTime", polling)
+        except RequestRefused as error:
+            if error.status != 400:
+                raise
+            raise BadOption(
+                f"hawkbit: polling={polling!r} is not a time that the server allows; unless it was "
+                f"told otherwise that is {POLLING_LIMITS}"
+            ) from None
 
     async def _gateway_token(self) -> str:
         await finish(self._set("authentication.gatewaytoken.enabled", True))

@@ -100,6 +100,11 @@ async def test_drivers_are_made_by_name() -> None:
         ({"groups": "-1"}, "groups='-1'"),
         ({"groups": "501"}, "between 0 and 500"),
         ({"sleep": "1"}, "no option 'sleep'"),
+        ({"polling": "foo"}, "polling='foo' is not HH:MM:SS"),
+        ({"polling": "30"}, "not HH:MM:SS"),
+        ({"polling": "24:00:00"}, "not HH:MM:SS"),
+        ({"polling": "00:60:00"}, "not HH:MM:SS"),
+        ({"polling": "00:00:30s"}, "not HH:MM:SS"),
     ],
 )
 def test_hawkbit_says_what_is_wrong_with_an_option(options: dict[str, str], words: str) -> None:

@@ -20,6 +20,7 @@ from agent.credentials import Credential, TokenKind
 from tests.stubs.hawkbit import HawkbitStub
 from tools.drivers.base import Campaign, DriverSettings, Secrets, Tally, tally_differences
 from tools.drivers.errors import (
+    BadOption,
     CleanupIncomplete,
     DriverError,
     RequestRefused,
@@ -203,6 +204,16 @@ async def test_settings_are_changed_for_the_run_and_put_back(server: Server, suf
     after = await settings()
     for key, setting in before.items():
         assert (after[key]["value"], after[key]["global"]) == (setting["value"], setting["global"])
+
+
+async def test_a_polling_time_out_of_bounds_is_named(server: Server, suffix: str) -> None:
+    before = (await server.ask("system/configs/pollingTime")).json()
+    driver = server.driver(suffix, polling="00:00:01")
+    with pytest.raises(BadOption, match="polling='00:00:01' is not a time that the server allows"):
+        await driver.provision([f"fast-{suffix}"])
+    await driver.cleanup()
+    await driver.close()
+    assert (await server.ask("system/configs/pollingTime")).json()["value"] == before["value"]
 
 
 async def test_settings_may_be_left_alone(server: Server, suffix: str) -> None:

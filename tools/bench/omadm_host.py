@@ -6,6 +6,7 @@ usage: python -m tools.bench.omadm_host OPTIONS   (OPTIONS: a JSON object, see :
 from __future__ import annotations
 
 import asyncio
+import gc
 import json
 import resource
 import sys
@@ -102,6 +103,9 @@ class Host:
             device.power_on()
             if (index + 1) % WINDOW == 0 or index + 1 == last:
                 await self._rest()
+        # As the devices of a fleet: what lives as long as the run is not looked at again and again.
+        gc.collect()
+        gc.freeze()
         return {"lost": self._lost(), "seconds": time.monotonic() - began}
 
     async def _rest(self) -> None:

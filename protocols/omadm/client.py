@@ -192,7 +192,8 @@ class OmadmClient:
 
     def notify(self, package: bytes) -> bool:
         """A package 0 has arrived, by whatever bearer. False: it is none that this device acts
-        upon, and its sender hears nothing either way."""
+        upon, and its sender hears nothing either way. May raise PowerLoss, as it is stored: a
+        harness calls it through `Device.run`."""
         try:
             notification = package0.decode(package)
         except package0.NotificationError as error:

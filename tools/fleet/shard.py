@@ -268,7 +268,8 @@ class Shard:
     def try_client(self) -> None:
         """Make the first device's client and drop it: what a protocol has against its settings is
         said before anything runs. Raises UnusableSettings."""
-        self._factory(self._device(0))
+        # It may hold a socket already.
+        self._factory(self._device(0)).power_lost()
 
     async def until_registered(self, seconds: float) -> bool:
         """Wait until every device has been registered once, or for so long, but not beyond the

@@ -78,8 +78,8 @@ class DeviceOptions:
     bind: str | None = None
     faults: tuple[FaultShare, ...] = ()
     credential: Credential = NO_CREDENTIAL
-    options: tuple[tuple[str, str], ...] = ()
-    """Settings that only this protocol knows."""
+    options: tuple[tuple[str, str], ...] = field(default=(), repr=False)
+    """Settings that only this protocol knows; some are secrets."""
     trace: bool = False
     """Print a line for every message."""
     as_json: bool = False

@@ -163,3 +163,20 @@ def test_a_wrong_flag_with_json_is_one_object_with_the_error(tmp_path: Path) -> 
     assert process.returncode == 2
     assert "--fault" in only_object(output)["error"]
     assert len(errors.splitlines()) == 1
+
+
+def test_three_protocols_in_one_run_and_an_audit_that_agrees(tmp_path: Path) -> None:
+    process = start(
+        tmp_path, "--devices", "lwm2m=12,http=6,omadm=6", "--image-size", "16KiB", "--json"
+    )
+    output, _ = finish(process)
+    assert process.returncode == 0
+    found = only_object(output)
+    updated = {name: counts["updated"] for name, counts in found["by_protocol"].items()}
+    assert updated == {"lwm2m": 12, "http": 6, "omadm": 6}
+    assert found["audit"] == {"agree": 24, "differ": 0, "unknown": 0}
+    report = json.loads((tmp_path / "report" / "report.json").read_text())
+    # Each of them came by its own way: datagrams, requests, and a push that woke the third.
+    assert report["counters"]["datagrams_in"] > 0
+    assert report["counters"]["requests"] > 0
+    assert {truth["protocol"] for truth in report["truths"]} == {"lwm2m", "http", "omadm"}

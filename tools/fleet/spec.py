@@ -8,7 +8,7 @@ server is a URI whose scheme the chosen protocol judges, and images and keys are
 from __future__ import annotations
 
 import math
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from urllib.parse import SplitResult, urlsplit
 
 from agent.credentials import Credential
@@ -84,8 +84,8 @@ class FleetSpec:
     """What devices do wrong on purpose, and the share of them (0 to 1) that does."""
     credentials: tuple[Credential, ...] = ()
     """One per device, in the order of the names; none: the devices have none."""
-    options: tuple[tuple[str, str], ...] = ()
-    """Settings that only this protocol knows."""
+    options: tuple[tuple[str, str], ...] = field(default=(), repr=False)
+    """Settings that only this protocol knows; some are secrets."""
     bandwidth: float | None = None
     """Bytes a second of each device's link; None: as fast as it comes."""
     report_dir: str | None = None

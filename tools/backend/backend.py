@@ -162,7 +162,9 @@ class Backend:
         operator.start()
         http = self.config.http or ("", 0)
         omadm = self.config.omadm or ("", 0)
-        for name, bind in (("lwm2m", self.config.coap), ("http", http), ("omadm", omadm)):
+        # LwM2M last: it listens as soon as it has started, and nothing may come between that and
+        # `resume`. A device that goes on with its download would be told that there is no package.
+        for name, bind in (("http", http), ("omadm", omadm), ("lwm2m", self.config.coap)):
             face = device_faces.get(name)(
                 FaceContext(
                     runtime=self.runtime,

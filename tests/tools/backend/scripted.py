@@ -62,6 +62,7 @@ class ScriptedDevice:
         self.on_package: Callable[[], None] = self.downloaded
         self.on_execute: Callable[[], int] = self.accept_execute
         self._observers: dict[tuple[str, ...], Observation] = {}
+        self.closed = False
         self.endpoint = self._open(("127.0.0.1", 0))
 
     def _open(self, bind: tuple[str, int]) -> CoapEndpoint:
@@ -100,6 +101,8 @@ class ScriptedDevice:
 
     def reboot(self) -> None:
         """Everything but flash is gone; the address stays."""
+        if self.closed:
+            return  # a timer of its last life
         local = self.endpoint.local
         self.endpoint.abandon()
         self._observers.clear()
@@ -132,6 +135,7 @@ class ScriptedDevice:
         self.runtime.arm(Timer(lambda _now: action()), seconds)
 
     def close(self) -> None:
+        self.closed = True
         self.endpoint.abandon()
 
     # -- what the server asks ---

@@ -99,12 +99,6 @@ PACKAGES = {
 
 
 @pytest.fixture(autouse=True)
-def busy_machine(monkeypatch: pytest.MonkeyPatch) -> None:
-    """No verdict of these tests may hang on how busy the machine is that runs them."""
-    monkeypatch.setattr(shard, "MAX_LAG", 3600.0)
-
-
-@pytest.fixture(autouse=True)
 def dummy_protocol(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
     known = {**protocol_clients._members, "dummy": DummyClient}
     monkeypatch.setattr(protocol_clients, "_members", known)

@@ -14,11 +14,10 @@ from sqlalchemy import Connection
 from agent.credentials import Credential
 from agent.runtime.journal import Ring
 from agent.runtime.runtime import Runtime
-from tools.backend import campaign_states as states
-from tools.backend import store
-from tools.backend.campaign_kinds import FIRMWARE_V1, FIRMWARE_V3, SOFTWARE_V2
-from tools.backend.campaign_records import Campaign, CampaignRequest
-from tools.backend.campaigns import CampaignEngine
+from tools.backend.campaigns import states
+from tools.backend.campaigns.engine import CampaignEngine
+from tools.backend.campaigns.kinds import FIRMWARE_V1, FIRMWARE_V3, SOFTWARE_V2
+from tools.backend.campaigns.records import Campaign, CampaignRequest
 from tools.backend.device_logs import DeviceLogs
 from tools.backend.errors import RequestRefused, StoreError
 from tools.backend.faces.base import (
@@ -45,10 +44,11 @@ from tools.backend.inventory import (
     hash_token,
 )
 from tools.backend.listener import AsgiListener
-from tools.backend.operator_network import OperatorNetwork
-from tools.backend.rest import build_app
+from tools.backend.operator_network.network import OperatorNetwork
+from tools.backend.rest.app import build_app
+from tools.backend.store import rows as store
+from tools.backend.store.writer import MEMORY, SyncRunner, ThreadRunner, Writer
 from tools.backend.timing import DAY, BackendTime, date_text, timing
-from tools.backend.writer import MEMORY, SyncRunner, ThreadRunner, Writer
 from tools.fleet.audit import UNKNOWN, Belief
 
 DEFAULT_ACCOUNT = "0000000000-00001"

@@ -13,11 +13,12 @@ from typing import Any
 from sqlalchemy import Connection, RowMapping, delete, func, select
 
 from agent.runtime.wheel import Timer, TimerWheel
-from tools.backend import store, tables
 from tools.backend.errors import RequestRefused
 from tools.backend.inventory import Device, Inventory
+from tools.backend.store import rows as store
+from tools.backend.store import tables
+from tools.backend.store.writer import Writer
 from tools.backend.timing import DAY, BackendTime, CampaignTiming
-from tools.backend.writer import Writer
 
 MAX_LOGGING = 20
 """Devices of an account with verbose logging [documented]."""

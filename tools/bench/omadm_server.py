@@ -16,8 +16,8 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from agent.runtime.runtime import Runtime
-from tools.backend import campaign_states as states
 from tools.backend.backend import Backend, BackendConfig
+from tools.backend.campaigns import states
 from tools.bench.control import answer_commands
 
 __all__ = ["account_file"]

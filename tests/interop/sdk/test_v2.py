@@ -23,7 +23,7 @@ from tests.interop.sdk.campaigns import (
 )
 from tests.interop.sdk.customer import Customer, date, model, upload
 from tests.tools.backend.process import BackendProcess
-from tools.backend.campaign_states import CAMPAIGN_FINAL
+from tools.backend.campaigns.states import CAMPAIGN_FINAL
 from tools.fleet.shard import Shard
 
 CONTENT = b'{"apn": "internet"}\n'

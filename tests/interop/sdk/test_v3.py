@@ -20,7 +20,7 @@ from tests.interop.sdk.campaigns import (
 )
 from tests.interop.sdk.customer import Customer, date, model
 from tests.tools.backend.process import BackendProcess
-from tools.backend.campaign_states import CAMPAIGN_FINAL
+from tools.backend.campaigns.states import CAMPAIGN_FINAL
 
 
 async def test_v3_firmware(backend: BackendProcess, customer: Customer) -> None:

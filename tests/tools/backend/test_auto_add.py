@@ -12,8 +12,8 @@ from agent.runtime.runtime import Runtime
 from tests.tools.backend.test_campaigns import FakeFace, engine, request, statuses, turn
 from tests.tools.backend.test_restart import ADDRESS, kill
 from tests.tools.backend.virtual import CONFIG, package, virtual
-from tools.backend import campaign_states as states
 from tools.backend.backend import Backend
+from tools.backend.campaigns import states
 from tools.backend.faces.base import FaceEvent, FaceKind
 from tools.backend.timing import DAY, PILOT_SIZE
 

@@ -10,10 +10,10 @@ import pytest
 
 from agent.runtime.runtime import Runtime
 from tests.tools.backend.virtual import CONFIG, package, started, virtual
-from tools.backend import campaign_states as states
 from tools.backend.backend import Backend
-from tools.backend.campaign_reasons import RETRYABLE
-from tools.backend.campaign_records import Campaign, CampaignRequest
+from tools.backend.campaigns import states
+from tools.backend.campaigns.reasons import RETRYABLE
+from tools.backend.campaigns.records import Campaign, CampaignRequest
 from tools.backend.errors import RequestRefused
 from tools.backend.faces.base import (
     Ending,

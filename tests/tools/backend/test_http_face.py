@@ -14,11 +14,11 @@ import pytest
 from agent.outcome import Outcome
 from tests.tools.backend.http_device import HttpDevice, devices, in_process
 from tests.tools.backend.virtual import CONFIG, IMAGE, virtual, world
-from tools.backend import campaign_states as states
 from tools.backend.backend import Backend
-from tools.backend.campaign_kinds import FILE_V2, SOFTWARE_V2
-from tools.backend.campaign_reasons import REASONS as API_REASONS
-from tools.backend.campaign_records import Campaign, CampaignRequest, Member
+from tools.backend.campaigns import states
+from tools.backend.campaigns.kinds import FILE_V2, SOFTWARE_V2
+from tools.backend.campaigns.reasons import REASONS as API_REASONS
+from tools.backend.campaigns.records import Campaign, CampaignRequest, Member
 from tools.backend.errors import RequestRefused
 from tools.backend.faces.base import Ending, Position
 from tools.backend.faces.http_wire import REASONS

@@ -19,8 +19,8 @@ from agent.runtime.runtime import Runtime
 from tests.tools.backend.http_device import HttpDevice
 from tests.tools.backend.test_restart import ADDRESS, kill
 from tests.tools.backend.virtual import CONFIG, IMAGE, virtual
-from tools.backend import campaign_states as states
 from tools.backend.backend import Backend
+from tools.backend.campaigns import states
 from tools.backend.faces.base import Position
 
 NAME = "urn:imei:350000000000001"

@@ -21,7 +21,7 @@ from protocols.coap import Exchange, Message
 from protocols.coap.message_layer import UdpPeer
 from tests.tools.backend.process import BackendProcess, Killed, ok
 from tests.tools.backend.scripted import ScriptedDevice
-from tools.backend.campaign_states import CAMPAIGN_FINAL
+from tools.backend.campaigns.states import CAMPAIGN_FINAL
 from tools.fleet.audit import Belief, DeviceTruth, Target, audit
 
 IMAGE = bytes(range(256)) * 40

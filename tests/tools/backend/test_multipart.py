@@ -7,7 +7,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from tools.backend.errors import RequestRefused
-from tools.backend.multipart import basename, parse_multipart
+from tools.backend.rest.multipart import basename, parse_multipart
 
 KIND = "multipart/form-data; boundary=xyz"
 

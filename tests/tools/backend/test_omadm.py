@@ -12,9 +12,9 @@ from protocols.omadm.model import Alert, Status
 from tests.protocols.omadm.musts import musts
 from tests.tools.backend.omadm_device import UPDATE, DmDevice, devices, in_process
 from tests.tools.backend.virtual import CONFIG, IMAGE, virtual, world
-from tools.backend import campaign_states as states
 from tools.backend.backend import Backend
-from tools.backend.campaign_records import Campaign, Member
+from tools.backend.campaigns import states
+from tools.backend.campaigns.records import Campaign, Member
 from tools.backend.faces.base import Delivery, Ending, Position
 from tools.backend.faces.omadm import LINGER, WATCH
 from tools.backend.inventory import Firmware

@@ -19,9 +19,9 @@ from tests.agent.parts import image, old_image, trusted
 from tests.protocols.omadm.musts import musts
 from tests.tools.backend.rest_client import logged_in
 from tests.tools.backend.virtual import CONFIG, started, virtual, world
-from tools.backend import campaign_states as states
 from tools.backend.backend import Backend
-from tools.backend.campaign_records import Campaign
+from tools.backend.campaigns import states
+from tools.backend.campaigns.records import Campaign
 from tools.backend.faces.base import Delivery, Ending
 from tools.backend.timing import DAY
 

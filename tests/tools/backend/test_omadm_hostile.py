@@ -34,7 +34,7 @@ from tests.protocols.omadm.musts import musts
 from tests.tools.backend.omadm_device import SERVER, DmDevice
 from tests.tools.backend.test_omadm import campaign_of, fleet, member_of
 from tests.tools.backend.virtual import virtual
-from tools.backend import campaign_states as states
+from tools.backend.campaigns import states
 from tools.backend.faces import omadm_session
 from tools.backend.faces.base import Delivery, Ending, Position
 from tools.backend.faces.omadm import SESSION_IDLE

@@ -14,8 +14,8 @@ from agent.runtime.runtime import Runtime
 from protocols.omadm.model import Message
 from tests.tools.backend.omadm_device import DOWNLOAD_AND_UPDATE, UPDATE, DmDevice
 from tests.tools.backend.virtual import CONFIG, IMAGE, virtual
-from tools.backend import campaign_states as states
 from tools.backend.backend import Backend, BackendConfig
+from tools.backend.campaigns import states
 from tools.backend.faces.base import Delivery
 
 NAME = "IMEI:350000000000100"

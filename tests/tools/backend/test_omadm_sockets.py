@@ -22,8 +22,8 @@ from tests.protocols.http.transport.certificates import authority
 from tests.tools.backend.omadm_device import DmDevice
 from tests.tools.backend.rest_client import logged_in
 from tests.tools.backend.virtual import CONFIG, IMAGE, started
-from tools.backend import campaign_states as states
 from tools.backend.backend import Backend
+from tools.backend.campaigns import states
 from tools.backend.faces.base import TlsFiles
 
 WAIT = 30.0  # seconds; only what is broken takes them

@@ -9,7 +9,7 @@ import pytest
 from agent.outcome import Outcome
 from protocols.omadm import fumo_tables
 from tests.protocols.omadm.musts import musts
-from tools.backend.campaign_states import IllegalTransition, next_state
+from tools.backend.campaigns.states import IllegalTransition, next_state
 from tools.backend.faces.base import Ending, Position
 from tools.backend.faces.omadm_accounts import AUTH_TYPES, mint
 from tools.backend.faces.omadm_tables import (

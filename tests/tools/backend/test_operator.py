@@ -16,7 +16,7 @@ from tests.tools.backend.rest_client import logged_in
 from tests.tools.backend.virtual import CONFIG, started, virtual, world
 from tools.backend.backend import Backend
 from tools.backend.errors import RequestRefused
-from tools.backend.operator_network import (
+from tools.backend.operator_network.network import (
     MAX_PDU,
     MAX_VALIDITY,
     MAX_WAITING,

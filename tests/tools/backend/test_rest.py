@@ -12,10 +12,10 @@ import httpx
 import pytest
 
 from agent.runtime.runtime import Runtime
-from tools.backend import rest_auth
 from tools.backend.backend import Backend, BackendConfig
-from tools.backend.campaign_reasons import RETRYABLE
+from tools.backend.campaigns.reasons import RETRYABLE
 from tools.backend.inventory import PAGE
+from tools.backend.rest import auth as rest_auth
 
 ACCOUNT = "0242078689-00001"
 V3 = "/api/fota/v3"

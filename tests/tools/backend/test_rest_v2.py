@@ -14,7 +14,7 @@ from tests.tools.backend.http_device import TIME, HttpDevice, devices, in_proces
 from tests.tools.backend.rest_client import logged_in
 from tests.tools.backend.virtual import CONFIG, IMAGE, virtual, world
 from tools.backend.backend import Backend
-from tools.backend.campaign_kinds import FIRMWARE_V3
+from tools.backend.campaigns.kinds import FIRMWARE_V3
 from tools.backend.inventory import PAGE
 
 ACCOUNT = "0242078689-00001"
@@ -338,7 +338,7 @@ async def test_reports_come_in_pages() -> None:
 
 @virtual
 async def test_campaigns_come_in_pages(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("tools.backend.rest_common.PAGE", 2)
+    monkeypatch.setattr("tools.backend.rest.common.PAGE", 2)
     async with served(5) as (_backend, api, made):
         made_ids = []
         for device in made:

@@ -7,10 +7,10 @@ import itertools
 import pytest
 
 from agent.outcome import Outcome
-from tools.backend import campaign_states as states
-from tools.backend.campaign_kinds import KINDS, CampaignKind
-from tools.backend.campaign_reasons import REASONS, V1_FAILED
-from tools.backend.campaign_states import IllegalTransition, next_state
+from tools.backend.campaigns import states
+from tools.backend.campaigns.kinds import KINDS, CampaignKind
+from tools.backend.campaigns.reasons import REASONS, V1_FAILED
+from tools.backend.campaigns.states import IllegalTransition, next_state
 from tools.backend.faces.base import Ending, Position
 from tools.backend.faces.lwm2m_tables import ACTIONS, REPORTS, STAGES, Report, Stage
 

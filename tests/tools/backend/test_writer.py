@@ -9,9 +9,9 @@ import pytest
 from sqlalchemy import Connection, text
 
 from agent.runtime.clock import run_virtual
-from tools.backend import store
 from tools.backend.errors import StoreError
-from tools.backend.writer import MEMORY, SyncRunner, ThreadRunner, Writer
+from tools.backend.store import rows as store
+from tools.backend.store.writer import MEMORY, SyncRunner, ThreadRunner, Writer
 
 
 @pytest.fixture(params=[ThreadRunner, SyncRunner])

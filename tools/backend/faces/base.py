@@ -16,13 +16,13 @@ from typing import TYPE_CHECKING, Literal, Protocol
 from agent.registry import Registry
 from agent.runtime.runtime import Runtime
 from tools.backend.errors import BackendError
+from tools.backend.store.writer import Writer
 from tools.backend.timing import BackendTime, Windows
-from tools.backend.writer import Writer
 
 if TYPE_CHECKING:
     from tools.backend.device_logs import DeviceLogs
     from tools.backend.inventory import Inventory
-    from tools.backend.operator_network import OperatorNetwork
+    from tools.backend.operator_network.network import OperatorNetwork
 
 Delivery = Literal["push", "pull"]
 

@@ -16,7 +16,6 @@ from typing import Any
 
 from sqlalchemy import Connection, Executable, func, select
 
-from tools.backend import store, tables
 from tools.backend.errors import BackendError
 from tools.backend.faces.base import (
     Ending,
@@ -44,6 +43,8 @@ from tools.backend.faces.http_wire import (
     unauthorized,
 )
 from tools.backend.inventory import Device
+from tools.backend.store import rows as store
+from tools.backend.store import tables
 from tools.backend.timing import day_start, in_window, next_opening, rfc3339
 
 MISSED = 2

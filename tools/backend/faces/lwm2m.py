@@ -31,7 +31,6 @@ from protocols.coap import (
 )
 from protocols.coap.message_layer import UdpPeer
 from protocols.lwm2m import codecs
-from tools.backend import store
 from tools.backend.errors import ListenerRefused
 from tools.backend.faces.base import (
     FaceBelief,
@@ -53,7 +52,8 @@ from tools.backend.faces.lwm2m_registration import (
     parse_queries,
 )
 from tools.backend.faces.lwm2m_session import Session
-from tools.backend.store import Registration
+from tools.backend.store import rows as store
+from tools.backend.store.rows import Registration
 
 LOCATION_BLOCK = 1_024
 """Location numbers reserved at once: a location is never given out twice, and only one

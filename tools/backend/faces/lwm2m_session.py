@@ -29,7 +29,7 @@ from protocols.coap import Code, Message, RequestFailed, code_text, make_options
 from protocols.coap.message_layer import UdpPeer
 from protocols.lwm2m import codecs
 from protocols.lwm2m.records import Value
-from tools.backend.campaign_states import next_state
+from tools.backend.campaigns.states import next_state
 from tools.backend.faces.base import (
     Ending,
     FaceBelief,
@@ -61,7 +61,7 @@ from tools.backend.faces.lwm2m_tables import (
     Action,
     Stage,
 )
-from tools.backend.store import Registration
+from tools.backend.store.rows import Registration
 
 if TYPE_CHECKING:
     from tools.backend.faces.lwm2m import Lwm2mFace

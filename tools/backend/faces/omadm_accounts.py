@@ -25,8 +25,8 @@ from sqlalchemy import (
 
 from agent.credentials import Credential
 from protocols.omadm.auth import AuthType
-from tools.backend.store import upsert
-from tools.backend.tables import metadata
+from tools.backend.store.rows import upsert
+from tools.backend.store.tables import metadata
 
 SERVER_ID = "fotilla"
 """AAuthName of the server and ServerID of the account: equal, as the two normally are."""

@@ -11,7 +11,7 @@ from collections.abc import Callable
 from dataclasses import dataclass, field
 from typing import Literal
 
-from tools.backend.campaign_states import next_state
+from tools.backend.campaigns.states import next_state
 from tools.backend.faces.base import Ending, Order, Position, same_version
 from tools.backend.faces.omadm_tables import (
     DELIVERY,

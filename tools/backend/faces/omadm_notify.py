@@ -19,8 +19,12 @@ from protocols.omadm import package0, wsp
 from protocols.omadm.nonces import SPECIAL_NONCE
 from protocols.omadm.package0 import Notification, UiMode
 from tools.backend.faces.omadm_accounts import DmAccount
-from tools.backend.operator_network import MessageRefused, MessageReport, OperatorNetwork
-from tools.backend.operator_store import Attachment
+from tools.backend.operator_network.network import (
+    MessageRefused,
+    MessageReport,
+    OperatorNetwork,
+)
+from tools.backend.operator_network.rows import Attachment
 
 LAST_SESSION = 0xFFFF
 """Session ids are 1 to FFFF, and then begin again."""

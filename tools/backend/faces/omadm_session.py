@@ -28,7 +28,7 @@ from protocols.omadm.model import (
 )
 from protocols.omadm.peer_auth import Account, ClientAuth, ServerAuth, Verdict
 from protocols.omadm.status import StatusCode
-from tools.backend.campaign_states import next_state
+from tools.backend.campaigns.states import next_state
 from tools.backend.faces.omadm_accounts import DmAccount
 from tools.backend.faces.omadm_commands import FRAME, LONGEST, command_of, length_of
 from tools.backend.faces.omadm_job import Request, UpdateJob

@@ -11,8 +11,8 @@ from protocols.http.memory_transport import MemoryHttp
 from tests.agent.parts import new_image
 from tests.protocols.http.checkin.world import SERVER, World
 from tools.backend.backend import Backend, BackendConfig
-from tools.backend.campaign_kinds import FILE_V2, SOFTWARE_V2
-from tools.backend.campaign_records import Campaign, CampaignRequest
+from tools.backend.campaigns.kinds import FILE_V2, SOFTWARE_V2
+from tools.backend.campaigns.records import Campaign, CampaignRequest
 from tools.backend.timing import DAY, Windows, date_text
 from tools.fleet.audit import AuditResult, audit
 from tools.fleet.factory import target_of

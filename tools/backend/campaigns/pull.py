@@ -10,13 +10,13 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from tools.backend import campaign_states as states
+from tools.backend.campaigns import states
 from tools.backend.faces.base import Position
 from tools.backend.timing import day_start, in_window, next_opening
 
 if TYPE_CHECKING:
-    from tools.backend.campaign_records import Member
-    from tools.backend.campaigns import CampaignEngine
+    from tools.backend.campaigns.engine import CampaignEngine
+    from tools.backend.campaigns.records import Member
     from tools.backend.faces.base import FaceEvent
 
 

@@ -8,10 +8,10 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from agent.runtime.wheel import Timer
-from tools.backend.campaign_kinds import FIRMWARE_V3, KINDS, CampaignKind
-from tools.backend.campaign_states import CAMPAIGN_FINAL, DEVICE_FINAL
+from tools.backend.campaigns.kinds import FIRMWARE_V3, KINDS, CampaignKind
+from tools.backend.campaigns.states import CAMPAIGN_FINAL, DEVICE_FINAL
 from tools.backend.faces.base import Delivery, Ending, Position
-from tools.backend.store import windows_of, windows_text
+from tools.backend.store.rows import windows_of, windows_text
 from tools.backend.timing import Windows
 
 

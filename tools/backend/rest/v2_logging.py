@@ -5,11 +5,11 @@ from typing import TYPE_CHECKING, Annotated
 
 from fastapi import APIRouter, Depends, Request
 
-from tools.backend import rest_v2_models as shapes
 from tools.backend.errors import RequestRefused
 from tools.backend.inventory import Account, Device
-from tools.backend.rest_body import parse_model, read_body, read_model
-from tools.backend.rest_common import body_of, device_named
+from tools.backend.rest import v2_models as shapes
+from tools.backend.rest.body import parse_model, read_body, read_model
+from tools.backend.rest.common import body_of, device_named
 from tools.backend.timing import date_text, rfc3339
 
 if TYPE_CHECKING:

@@ -9,12 +9,12 @@ from typing import TYPE_CHECKING, Annotated, Any, Literal
 
 from fastapi import APIRouter, Query, Request
 
-from tools.backend import rest_models as shapes
 from tools.backend.errors import RequestRefused
 from tools.backend.faces.omadm_accounts import SERVER_ID
 from tools.backend.inventory import PAGE, Account, check_device_id
-from tools.backend.rest_auth import Sessions
-from tools.backend.rest_body import read_body, read_list, read_model
+from tools.backend.rest import v3_models as shapes
+from tools.backend.rest.auth import Sessions
+from tools.backend.rest.body import read_body, read_list, read_model
 
 if TYPE_CHECKING:
     from tools.backend.backend import Backend

@@ -7,11 +7,9 @@ from collections.abc import Callable, Collection
 
 from sqlalchemy import Connection
 
-from tools.backend import campaign_rules as rules
-from tools.backend import campaign_states as states
-from tools.backend import store
-from tools.backend.campaign_kinds import Lock
-from tools.backend.campaign_records import (
+from tools.backend.campaigns import rules, states
+from tools.backend.campaigns.kinds import Lock
+from tools.backend.campaigns.records import (
     Campaign,
     CampaignRequest,
     Member,
@@ -23,6 +21,7 @@ from tools.backend.campaign_records import (
 from tools.backend.errors import RequestRefused
 from tools.backend.faces.base import Delivery, Position, same_version
 from tools.backend.inventory import ConfigFile, Device, Firmware, Inventory, check_device_id
+from tools.backend.store import rows as store
 from tools.backend.timing import DEFAULT_CONCURRENCY, CampaignTiming
 
 CAMPAIGN_IDS = uuid.UUID("6b2a7a52-0b1e-5f0e-9d6e-3d1f5b0c7a11")

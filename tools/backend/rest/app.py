@@ -12,11 +12,12 @@ from fastapi.responses import JSONResponse, Response
 from starlette.exceptions import HTTPException
 from starlette.routing import BaseRoute
 
-from tools.backend import operator_rest, rest_admin, rest_v2, rest_v3
-from tools.backend import rest_models as shapes
 from tools.backend.errors import BackendError, RequestRefused
-from tools.backend.rest_auth import Sessions, Unauthorized, token_answer, wall_clock
-from tools.backend.rest_body import read_body, read_model
+from tools.backend.operator_network import rest as operator_rest
+from tools.backend.rest import admin, v2, v3
+from tools.backend.rest import v3_models as shapes
+from tools.backend.rest.auth import Sessions, Unauthorized, token_answer, wall_clock
+from tools.backend.rest.body import read_body, read_model
 
 if TYPE_CHECKING:
     from tools.backend.backend import Backend
@@ -112,15 +113,15 @@ def build_app(backend: Backend) -> FastAPI:
         sessions.close_session(session)
         return {"sessionToken": session}
 
-    app.include_router(rest_admin.router(backend, sessions))
+    app.include_router(admin.router(backend, sessions))
     app.include_router(operator_rest.router(backend, sessions))
     # Operation names repeat from version to version, so each has a document of its own. What is in
     # none of them, tokens and administration, is in this one.
     own = list(app.routes)
     app.openapi = lambda: _openapi(app.title, "admin", own)  # type: ignore[method-assign]
     versions = {
-        2: rest_v2.router(backend, sessions),
-        3: rest_v3.router(backend, sessions),
+        2: v2.router(backend, sessions),
+        3: v3.router(backend, sessions),
     }
     for version, routes in versions.items():
         _add_document(app, version, routes)

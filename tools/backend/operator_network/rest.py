@@ -14,15 +14,20 @@ from pydantic import BaseModel, ConfigDict, Field, StrictStr
 
 from tools.backend.errors import RequestRefused
 from tools.backend.inventory import DEVICE_ID, Account
-from tools.backend.operator_network import MAX_CELL, MAX_PDU, MAX_VALIDITY, MessageRefused
-from tools.backend.rest_auth import Sessions
-from tools.backend.rest_body import read_model
-from tools.backend.rest_common import body_of
+from tools.backend.operator_network.network import (
+    MAX_CELL,
+    MAX_PDU,
+    MAX_VALIDITY,
+    MessageRefused,
+)
+from tools.backend.rest.auth import Sessions
+from tools.backend.rest.body import read_model
+from tools.backend.rest.common import body_of
 from tools.backend.timing import rfc3339
 
 if TYPE_CHECKING:
     from tools.backend.backend import Backend
-    from tools.backend.operator_store import Attachment
+    from tools.backend.operator_network.rows import Attachment
 
 MAX_MESSAGE_NUMBER = 2**53 - 1
 """What a JSON number holds exactly in every implementation (RFC 8259 section 6)."""

@@ -19,8 +19,8 @@ from sqlalchemy import (
     select,
 )
 
-from tools.backend.store import upsert
-from tools.backend.tables import metadata
+from tools.backend.store.rows import upsert
+from tools.backend.store.tables import metadata
 
 attachments = Table(
     "attachments",

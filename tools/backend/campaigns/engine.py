@@ -18,12 +18,10 @@ from typing import Any
 from sqlalchemy import Connection
 
 from agent.runtime.wheel import Timer, TimerWheel
-from tools.backend import campaign_pull as pull
-from tools.backend import campaign_states as states
-from tools.backend import store
-from tools.backend.campaign_book import CampaignBook, insertion
-from tools.backend.campaign_reasons import RETRYABLE
-from tools.backend.campaign_records import (
+from tools.backend.campaigns import pull, states
+from tools.backend.campaigns.book import CampaignBook, insertion
+from tools.backend.campaigns.reasons import RETRYABLE
+from tools.backend.campaigns.records import (
     Campaign,
     CampaignRequest,
     Member,
@@ -44,6 +42,8 @@ from tools.backend.faces.base import (
     Terms,
 )
 from tools.backend.inventory import Device, Inventory
+from tools.backend.store import rows as store
+from tools.backend.store.writer import Writer
 from tools.backend.timing import (
     MAX_ATTEMPTS,
     BackendTime,
@@ -52,7 +52,6 @@ from tools.backend.timing import (
     in_window,
     next_opening,
 )
-from tools.backend.writer import Writer
 
 Record = Callable[[str, str, str, str, str], None]
 """(subject, machine, old, new, cause): one line of the journal."""

@@ -6,11 +6,11 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 from fastapi import APIRouter, Depends, Request
 
-from tools.backend import rest_v2_models as shapes
 from tools.backend.errors import RequestRefused
 from tools.backend.inventory import Account, ConfigFile
-from tools.backend.multipart import Field, basename, parse_multipart
-from tools.backend.rest_body import read_body
+from tools.backend.rest import v2_models as shapes
+from tools.backend.rest.body import read_body
+from tools.backend.rest.multipart import Field, basename, parse_multipart
 from tools.backend.timing import date_text
 
 if TYPE_CHECKING:

@@ -14,9 +14,9 @@ from typing import Any
 from sqlalchemy import Connection, RowMapping, bindparam, delete, insert, select, update
 from sqlalchemy.dialects import sqlite
 
-from tools.backend import tables
 from tools.backend.errors import StoreError
 from tools.backend.inventory import Account, ConfigFile, Device, Firmware
+from tools.backend.store import tables
 
 
 def upsert(table: Any, *keys: str) -> Any:

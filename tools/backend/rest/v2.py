@@ -4,16 +4,16 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 from fastapi import APIRouter, Depends, Query, Request
 
-from tools.backend import rest_v2_files, rest_v2_logging
-from tools.backend import rest_v2_models as shapes
-from tools.backend.campaign_kinds import FILE_V2, SOFTWARE_V2, CampaignKind, Lock
-from tools.backend.campaign_records import Campaign, CampaignRequest, Member
-from tools.backend.campaign_states import CAMPAIGN_TABLE
+from tools.backend.campaigns.kinds import FILE_V2, SOFTWARE_V2, CampaignKind, Lock
+from tools.backend.campaigns.records import Campaign, CampaignRequest, Member
+from tools.backend.campaigns.states import CAMPAIGN_TABLE
 from tools.backend.errors import RequestRefused
 from tools.backend.inventory import PAGE, Account
-from tools.backend.rest_auth import Sessions
-from tools.backend.rest_body import read_model
-from tools.backend.rest_common import (
+from tools.backend.rest import v2_files, v2_logging
+from tools.backend.rest import v2_models as shapes
+from tools.backend.rest.auth import Sessions
+from tools.backend.rest.body import read_model
+from tools.backend.rest.common import (
     account_named,
     body_of,
     campaign_named,
@@ -39,9 +39,9 @@ LastSeen = Annotated[str, Query()]
 
 def check_distribution(text: str) -> str:
     """The distribution type as campaigns call it. Raises RequestRefused."""
-    if text not in rest_v2_files.DISTRIBUTIONS:
+    if text not in v2_files.DISTRIBUTIONS:
         raise RequestRefused(f"Invalid distributionType {text[:64]!r}")
-    return rest_v2_files.DISTRIBUTIONS[text]
+    return v2_files.DISTRIBUTIONS[text]
 
 
 def _windows(windows: Windows) -> list[shapes.V2TimeWindow]:
@@ -257,6 +257,6 @@ def router(backend: "Backend", sessions: Sessions) -> APIRouter:
             if item.account == account.name and item.protocol == wanted
         ]
 
-    rest_v2_files.add_routes(routes, backend, account_named(sessions), PLATFORM)
-    rest_v2_logging.add_routes(routes, backend, account_named(sessions))
+    v2_files.add_routes(routes, backend, account_named(sessions), PLATFORM)
+    v2_logging.add_routes(routes, backend, account_named(sessions))
     return routes

@@ -37,12 +37,12 @@ from agent.runtime.journal import Ring
 from agent.runtime.network import Address, DatagramSocket
 from agent.runtime.runtime import Runtime
 from agent.runtime.wheel import Timer
-from tools.backend import operator_store as rows
 from tools.backend.errors import BackendError, RequestRefused, StoreError
 from tools.backend.inventory import Inventory
-from tools.backend.operator_store import Attachment, ShortMessage
+from tools.backend.operator_network import rows
+from tools.backend.operator_network.rows import Attachment, ShortMessage
+from tools.backend.store.writer import Writer
 from tools.backend.timing import BackendTime
-from tools.backend.writer import Writer
 
 MAX_PDU = 1_024
 """Bytes of a PDU: what a push over short messages can reach with the 7 segments that centres

@@ -4,8 +4,8 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
 
-from tools.backend.campaign_records import Campaign, CampaignRequest
-from tools.backend.campaign_states import DEVICE_FINAL, FAILED, REJECTED, SUCCESS
+from tools.backend.campaigns.records import Campaign, CampaignRequest
+from tools.backend.campaigns.states import DEVICE_FINAL, FAILED, REJECTED, SUCCESS
 from tools.backend.errors import RequestRefused
 from tools.backend.timing import DAY, PILOT_SIZE, CampaignTiming, Windows, date_text, day_start
 

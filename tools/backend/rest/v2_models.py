@@ -6,7 +6,7 @@ from typing import Annotated
 
 from pydantic import BaseModel, ConfigDict, Field, StrictStr
 
-from tools.backend.rest_models import MAX_DEVICES, MAX_WINDOWS, Text
+from tools.backend.rest.v3_models import MAX_DEVICES, MAX_WINDOWS, Text
 
 
 class _Shape(BaseModel):

@@ -9,10 +9,10 @@ from typing import TYPE_CHECKING, Any, TypeVar
 from fastapi import Request
 from pydantic import BaseModel
 
-from tools.backend.campaign_records import Campaign, Member
+from tools.backend.campaigns.records import Campaign, Member
 from tools.backend.errors import RequestRefused
 from tools.backend.inventory import ACCOUNT_NAME, PAGE, Account, Device, check_device_id
-from tools.backend.rest_auth import Sessions
+from tools.backend.rest.auth import Sessions
 
 if TYPE_CHECKING:
     from tools.backend.backend import Backend

@@ -4,14 +4,14 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 from fastapi import APIRouter, Depends, Query, Request
 
-from tools.backend import campaign_records as records
-from tools.backend import rest_models as shapes
-from tools.backend.campaign_states import CAMPAIGN_TABLE
+from tools.backend.campaigns import records
+from tools.backend.campaigns.states import CAMPAIGN_TABLE
 from tools.backend.errors import RequestRefused
 from tools.backend.inventory import PAGE, Account, Device
-from tools.backend.rest_auth import Sessions
-from tools.backend.rest_body import read_model
-from tools.backend.rest_common import (
+from tools.backend.rest import v3_models as shapes
+from tools.backend.rest.auth import Sessions
+from tools.backend.rest.body import read_model
+from tools.backend.rest.common import (
     account_named,
     body_of,
     campaign_named,

@@ -11,8 +11,8 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Protocol
 
-from tools.backend import campaign_states as states
-from tools.backend.campaign_reasons import REASONS, V1_FAILED, V2_NOT_INSTALLED, V2_SILENT
+from tools.backend.campaigns import states
+from tools.backend.campaigns.reasons import REASONS, V1_FAILED, V2_NOT_INSTALLED, V2_SILENT
 from tools.backend.faces.base import Ending, Position
 from tools.backend.timing import rfc822
 

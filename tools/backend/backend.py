@@ -6,7 +6,7 @@ import asyncio
 import hashlib
 import secrets
 from collections.abc import Callable, Iterable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 from sqlalchemy import Connection
@@ -245,8 +245,10 @@ class Backend:
         """The account of the config; a new one gets a secret."""
         name = self.config.account
         known = self.inventory.accounts.get(name)
-        secret = secrets.token_urlsafe(24) if known is None else known.secret
-        account = Account(name, secret, self.config.pilot_waived)
+        waived = self.config.pilot_waived
+        account = replace(
+            known or Account(name, secrets.token_urlsafe(24), False), pilot_waived=waived
+        )
         if account != known:
             connection.execute(store.PUT_ACCOUNT, store.row_of(account))
         self.inventory.accounts[name] = account

@@ -20,6 +20,11 @@ DEVICE_ID = re.compile(r"\d{15}")
 TOKEN = re.compile(r"[A-Za-z0-9._~+/-]{8,512}=*")
 IMEI_NAME = re.compile(r"urn:imei:(\d{15})")
 
+EVENT_BILLED = "TS-HFOTA-EVNT"
+MONTHLY_BILLED = "TS-HFOTA-MRC"
+"""The purchase types of the API; an account may have both. Only one that has nothing but the
+monthly type needs a licence for each device."""
+
 PAGE = 1000
 """Devices in one answer [documented]."""
 
@@ -34,6 +39,14 @@ class Account:
     name: str
     secret: str
     pilot_waived: bool
+    purchase_type: str = EVENT_BILLED
+    licence_count: int = 0
+    subscribed: float = 0.0
+    """When the subscription changed last."""
+    omadm_mode: str = "network_aware"
+    """How OMA-DM campaigns treat a device that failed: a name of `campaigns.plans.PLANS`."""
+    v3_abort: bool = True
+    """Whether DELETE aborts a v3 campaign that has started; two public pages disagree."""
 
     def __repr__(self) -> str:
         return f"<Account {self.name}>"
@@ -57,6 +70,9 @@ class Device:
     """What it speaks, as campaigns call it."""
     token: str = field(default="", repr=False)
     """SHA-256 of its bearer token, in hex; empty when it has none."""
+    mdn: str = ""
+    line: str = "active"
+    """The status of its line of service: `active` or `suspend`."""
 
 
 @dataclass(frozen=True, slots=True)

@@ -207,6 +207,7 @@ class CampaignBook:
             concurrency=request.concurrency or DEFAULT_CONCURRENCY,
             auto_assign=request.auto_assign,
             auto_add=request.auto_add,
+            plan=kind.plan,
             status=states.REQUEST_PENDING,
         )
         accepted = 0

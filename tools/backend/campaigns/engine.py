@@ -13,7 +13,7 @@ from __future__ import annotations
 
 import heapq
 from collections.abc import Callable, Iterable, Mapping
-from typing import Any
+from typing import Any, Protocol
 
 from sqlalchemy import Connection
 
@@ -57,6 +57,16 @@ Record = Callable[[str, str, str, str, str], None]
 """(subject, machine, old, new, cause): one line of the journal."""
 
 
+class Observer(Protocol):
+    """Who wants to know of changes. What it submits to the writer comes before the change."""
+
+    def campaign_changed(self, campaign: Campaign, old: str) -> None:
+        """A campaign has another status."""
+
+    def member_changed(self, member: Member, old: str) -> None:
+        """A device in a campaign has another status or reason."""
+
+
 class CampaignEngine:
     """All campaigns of the backend."""
 
@@ -81,6 +91,8 @@ class CampaignEngine:
         self.book = CampaignBook(inventory, timing)
         self.on_change: Callable[[], None] = lambda: None
         """Called when a campaign begins or ends."""
+        self.observers: list[Observer] = []
+        """Told of every change of a status, before it is written."""
 
     # -- life ---
 
@@ -530,6 +542,8 @@ class CampaignEngine:
         old = campaign.status
         campaign.status = states.next_state(campaign.kind.campaign_table, old, event)
         self._record(campaign.id, "campaign", old, campaign.status, event)
+        for observer in self.observers:
+            observer.campaign_changed(campaign, old)
         self._writer.submit_row(
             store.SET_CAMPAIGN_STATUS, {"b_id": campaign.id, "b_status": campaign.status}
         )

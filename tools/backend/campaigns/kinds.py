@@ -167,6 +167,8 @@ class CampaignKind:
     reasons: Mapping[Ending, str]
     checks_version: bool
     """Whether a device with another version than `versionFrom` is rejected."""
+    plan: str
+    """How its devices are tried, unless the account says otherwise: a name of `plans.PLANS`."""
 
     def __repr__(self) -> str:
         return f"<CampaignKind {self.name}>"
@@ -187,6 +189,7 @@ def _v2(name: str, lock: Lock, *, checks_version: bool) -> CampaignKind:
         wording=WordingV2(),
         reasons={ending: reasons.v2 for ending, reasons in REASONS.items()},
         checks_version=checks_version,
+        plan="pull",
     )
 
 
@@ -204,6 +207,7 @@ FIRMWARE_V1 = CampaignKind(
     wording=WordingV1(),
     reasons={ending: reasons.v1 for ending, reasons in REASONS.items()},
     checks_version=False,
+    plan="one_attempt",
 )
 FIRMWARE_V3 = CampaignKind(
     name="v3 firmware",
@@ -219,6 +223,7 @@ FIRMWARE_V3 = CampaignKind(
     wording=WordingV3(),
     reasons={ending: reasons.v3 for ending, reasons in REASONS.items()},
     checks_version=False,
+    plan="windows",
 )
 SOFTWARE_V2 = _v2("v2 software", Lock.FIRMWARE, checks_version=True)
 # A configuration file has no prerequisite version [documented].

@@ -33,6 +33,11 @@ class Member:
     updated: float = 0.0
     recent: float | None = None
     next: float | None = None
+    shown_status: str = ""
+    """What v1 shows until its next daily publication; empty when it shows the truth."""
+    shown_reason: str = ""
+    queued: bool = False
+    """Waits in the network for its next power-up, although its campaign may be over."""
     heard: float = 0.0
     """When a device that drives itself last came because of this attempt; not stored."""
 
@@ -86,6 +91,8 @@ class Campaign:
     concurrency: int
     auto_assign: bool
     auto_add: bool
+    plan: str
+    """How its devices are tried: a name of `plans.PLANS`."""
     status: str
     members: dict[str, Member] = field(default_factory=dict)
     ready: deque[Member] = field(default_factory=deque)
@@ -158,6 +165,7 @@ _CAMPAIGN_COLUMNS = (
     "concurrency",
     "auto_assign",
     "auto_add",
+    "plan",
     "status",
 )
 
@@ -199,6 +207,9 @@ def member_row(member: Member) -> dict[str, Any]:
         "updated": member.updated,
         "recent_attempt": member.recent,
         "next_attempt": member.next,
+        "shown_status": member.shown_status,
+        "shown_reason": member.shown_reason,
+        "queued": member.queued,
     }
 
 
@@ -228,4 +239,7 @@ def member_of(campaign: Campaign, row: Mapping[Any, Any]) -> Member:
         updated=row["updated"],
         recent=row["recent_attempt"],
         next=row["next_attempt"],
+        shown_status=row["shown_status"],
+        shown_reason=row["shown_reason"],
+        queued=row["queued"],
     )

@@ -14,7 +14,7 @@ from starlette.routing import BaseRoute
 
 from tools.backend.errors import BackendError, RequestRefused
 from tools.backend.operator_network import rest as operator_rest
-from tools.backend.rest import admin, v2, v3
+from tools.backend.rest import admin, v1, v2, v3
 from tools.backend.rest import v3_models as shapes
 from tools.backend.rest.auth import Sessions, Unauthorized, token_answer, wall_clock
 from tools.backend.rest.body import read_body, read_model
@@ -120,6 +120,7 @@ def build_app(backend: Backend) -> FastAPI:
     own = list(app.routes)
     app.openapi = lambda: _openapi(app.title, "admin", own)  # type: ignore[method-assign]
     versions = {
+        1: v1.router(backend, sessions),
         2: v2.router(backend, sessions),
         3: v3.router(backend, sessions),
     }

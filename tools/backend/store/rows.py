@@ -79,6 +79,9 @@ SET_MEMBER = (
         updated=bindparam("b_updated"),
         recent_attempt=bindparam("b_recent_attempt"),
         next_attempt=bindparam("b_next_attempt"),
+        shown_status=bindparam("b_shown_status"),
+        shown_reason=bindparam("b_shown_reason"),
+        queued=bindparam("b_queued"),
     )
 )
 

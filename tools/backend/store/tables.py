@@ -19,7 +19,7 @@ from sqlalchemy import (
     Table,
 )
 
-SCHEMA_VERSION = 2
+SCHEMA_VERSION = 3
 """Written into every database; another number there is refused instead of misread."""
 
 metadata = MetaData()
@@ -41,6 +41,118 @@ accounts = Table(
     # of the database is therefore made with mode 0600.
     Column("secret", String(128), nullable=False),
     Column("pilot_waived", Boolean, nullable=False, default=False),
+    # What the account has subscribed to, a comma list in the API's words; and how many licences.
+    Column("purchase_type", String(128), nullable=False),
+    Column("licence_count", Integer, nullable=False),
+    Column("subscribed", Float, nullable=False),
+    # `network_aware` or `one_attempt`; frozen into each campaign when it is made.
+    Column("omadm_mode", String(16), nullable=False),
+    # Whether DELETE aborts a v3 campaign that has started.
+    Column("v3_abort", Boolean, nullable=False),
+)
+
+# A licence belongs to a device; the order of assignment decides which is released first.
+licences = Table(
+    "licences",
+    metadata,
+    Column("device_id", String(15), primary_key=True),
+    Column("account", String(32), nullable=False),
+    Column("number", Integer, nullable=False),
+    Column("assigned", Float, nullable=False),
+)
+
+# The cancellation list: whose licences go first when the subscription shrinks.
+cancellations = Table(
+    "cancellations",
+    metadata,
+    Column("account", String(32), primary_key=True),
+    Column("device_id", String(15), primary_key=True),
+    Column("number", Integer, nullable=False),
+    Column("listed", Float, nullable=False),
+)
+
+# Where callback messages go: one listener for each account and version of the API.
+listeners = Table(
+    "listeners",
+    metadata,
+    Column("account", String(32), primary_key=True),
+    Column("version", Integer, primary_key=True),
+    Column("url", String(2048), nullable=False),
+    Column("registered", Float, nullable=False),
+)
+
+# Status changes that no message holds yet; written before the change itself, so that a kill
+# between the two repeats a message and loses none.
+outbox_changes = Table(
+    "outbox_changes",
+    metadata,
+    Column("number", Integer, primary_key=True),
+    Column("account", String(32), nullable=False),
+    Column("version", Integer, nullable=False),
+    Column("campaign", String(36), nullable=False),
+    # Empty: the campaign itself has changed.
+    Column("device_id", String(15), nullable=False),
+    Column("status", String(40), nullable=False),
+    Column("reason", String(512), nullable=False),
+    Column("time", Float, nullable=False),
+    Column("recent_attempt", Float, nullable=True),
+    Column("next_attempt", Float, nullable=True),
+)
+
+outbox = Table(
+    "outbox",
+    metadata,
+    Column("number", Integer, primary_key=True),
+    Column("account", String(32), nullable=False),
+    Column("version", Integer, nullable=False),
+    Column("kind", String(32), nullable=False),
+    Column("campaign", String(36), nullable=False),
+    Column("body", String, nullable=False),
+    # waiting, delivered or dropped.
+    Column("state", String(16), nullable=False),
+    Column("tries", Integer, nullable=False),
+    Column("created", Float, nullable=False),
+    Column("due", Float, nullable=False),
+    Column("finished", Float, nullable=True),
+    Column("error", String(255), nullable=False),
+)
+Index("outbox_by_state", outbox.c.state, outbox.c.number)
+
+# Each attempt to update a device, for the histories.
+attempts = Table(
+    "attempts",
+    metadata,
+    Column("campaign", String(36), primary_key=True),
+    Column("device", String(255), primary_key=True),
+    Column("number", Integer, primary_key=True),
+    Column("started", Float, nullable=False),
+    Column("finished", Float, nullable=True),
+    # The status and the outcome of the attempt; empty while it runs.
+    Column("status", String(40), nullable=False),
+    Column("outcome", String(32), nullable=False),
+    Column("version_from", String(255), nullable=False),
+)
+Index("attempts_by_device", attempts.c.device, attempts.c.started)
+
+# The last request to read a device's firmware version.
+firmware_syncs = Table(
+    "firmware_syncs",
+    metadata,
+    Column("device_id", String(15), primary_key=True),
+    Column("account", String(32), nullable=False),
+    Column("request", String(36), nullable=False),
+    Column("status", String(40), nullable=False),
+    Column("reason", String(512), nullable=False),
+    Column("requested", Float, nullable=False),
+    Column("finished", Float, nullable=True),
+)
+
+# Cells whose limit of concurrent upgrades is not the default.
+cells = Table(
+    "cells",
+    metadata,
+    Column("name", String(64), primary_key=True),
+    Column("capacity", Integer, nullable=False),
 )
 
 devices = Table(
@@ -58,6 +170,9 @@ devices = Table(
     # SHA-256 of the bearer token of a device that comes over HTTP; empty without one. The token
     # itself is never stored.
     Column("token", String(64), nullable=False),
+    Column("mdn", String(16), nullable=False),
+    # The status of the line of service: active or suspend.
+    Column("line", String(16), nullable=False),
     Column("created", Float, nullable=False),
     Column("updated", Float, nullable=False),
     Column("upgraded", Float, nullable=True),
@@ -152,6 +267,8 @@ campaigns = Table(
     Column("concurrency", Integer, nullable=False),
     Column("auto_assign", Boolean, nullable=False),
     Column("auto_add", Boolean, nullable=False),
+    # How failed devices are asked again: a name of `campaigns.plans.PLANS`.
+    Column("plan", String(16), nullable=False),
     Column("status", String(32), nullable=False),
 )
 Index("campaigns_by_account", campaigns.c.account, campaigns.c.number)
@@ -176,6 +293,11 @@ campaign_devices = Table(
     Column("updated", Float, nullable=False),
     Column("recent_attempt", Float, nullable=True),
     Column("next_attempt", Float, nullable=True),
+    # What v1 shows until its next daily publication, and until when; empty when it shows the truth.
+    Column("shown_status", String(40), nullable=False),
+    Column("shown_reason", String(512), nullable=False),
+    # Waits in the network for its next power-up, although its campaign is over.
+    Column("queued", Boolean, nullable=False),
 )
 
 # The last report of a device in a campaign: a repetition of it, perhaps after a restart of ours, is

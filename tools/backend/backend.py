@@ -3,73 +3,51 @@
 from __future__ import annotations
 
 import asyncio
-import hashlib
 import secrets
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
-from typing import Any
 
 from sqlalchemy import Connection
 
-from agent.credentials import Credential
 from agent.runtime.journal import Ring
 from agent.runtime.runtime import Runtime
+from tools.backend.administration import Administration
 from tools.backend.campaigns import states
 from tools.backend.campaigns.engine import CampaignEngine
 from tools.backend.campaigns.kinds import FIRMWARE_V1, FIRMWARE_V3, SOFTWARE_V2
 from tools.backend.campaigns.records import Campaign, CampaignRequest
+from tools.backend.config import BackendConfig
 from tools.backend.device_logs import DeviceLogs
-from tools.backend.errors import RequestRefused, StoreError
+from tools.backend.errors import StoreError
 from tools.backend.faces.base import (
     Delivery,
     DeviceFace,
     FaceBelief,
     FaceContext,
-    TlsFiles,
     device_faces,
 )
 from tools.backend.faces.http import HttpFace
 from tools.backend.faces.http_app import DeviceApp
 from tools.backend.faces.lwm2m import Lwm2mFace
 from tools.backend.faces.omadm import OmadmFace
-from tools.backend.faces.omadm_accounts import AUTH_TYPES
 from tools.backend.faces.omadm_app import SESSION_PATH, OmadmApp
 from tools.backend.inventory import (
     Account,
-    ConfigFile,
-    Device,
     Firmware,
     Inventory,
-    check_token,
-    hash_token,
 )
 from tools.backend.listener import AsgiListener
 from tools.backend.operator_network.network import OperatorNetwork
 from tools.backend.rest.app import build_app
 from tools.backend.store import rows as store
-from tools.backend.store.writer import MEMORY, SyncRunner, ThreadRunner, Writer
+from tools.backend.store.writer import SyncRunner, ThreadRunner, Writer
 from tools.backend.timing import DAY, BackendTime, date_text, timing
 from tools.fleet.audit import UNKNOWN, Belief
 
-DEFAULT_ACCOUNT = "0000000000-00001"
-
-MAX_PACKAGE = 64 << 20
-"""Bytes of one firmware package; the limit of the files API, taken over."""
-
-MAX_NAME = 128
-"""Characters of a firmware name; likewise."""
-
-MAX_VERSION = 255
-"""Characters of a version, as the object model of LwM2M and the device wire have them."""
+__all__ = ["Backend", "BackendConfig", "authority"]
 
 DAYS = 7
 """How long a campaign made by `create_campaign` may run."""
-
-DEFAULT_MAKE = "fotilla"
-DEFAULT_MODEL = "virtual"
-
-PROTOCOLS = ("LWM2M", "HTTP", "OMADM")
-"""What devices of this backend can speak."""
 
 # The campaigns that `create_campaign` makes; v3's where the protocol has them.
 KIND_OF = {"LWM2M": FIRMWARE_V3, "HTTP": SOFTWARE_V2, "OMADM": FIRMWARE_V1}
@@ -79,34 +57,12 @@ VERDICTS = {states.SUCCESS: "updated", states.FAILED: "failed"}
 
 
 @dataclass(frozen=True, slots=True)
-class BackendConfig:
-    """How a backend is set up."""
-
-    db: str = MEMORY
-    coap: tuple[str, int] = ("127.0.0.1", 0)
-    http: tuple[str, int] | None = ("127.0.0.1", 0)
-    """Where HTTP devices come; None serves them in-process only, as virtual time always does."""
-    http_tls: TlsFiles | None = None
-    omadm: tuple[str, int] | None = ("127.0.0.1", 0)
-    """Where OMA-DM devices come; None as for `http`."""
-    omadm_tls: TlsFiles | None = None
-    contact: float | None = None
-    """Seconds between two check-ins of an HTTP device; None takes the timing profile's."""
-    rest: tuple[str, int] | None = None
-    """None serves no REST listener; `Backend.app` can be called in-process all the same."""
-    timing: str = "documented"
-    account: str = DEFAULT_ACCOUNT
-    pilot_waived: bool = False
-    """Spare the account's campaigns the pilot that the API demands (demo, bench)."""
-
-
-@dataclass(frozen=True, slots=True)
 class _Loaded:
     last_committed: float
     starts: int
 
 
-class Backend:
+class Backend(Administration):
     """The reference backend. `await start()`, use it, `await stop()`."""
 
     def __init__(self, runtime: Runtime, config: BackendConfig | None = None) -> None:
@@ -354,167 +310,7 @@ class Backend:
         host = "dm.invalid" if address is None else authority(address)
         return f"{scheme}://{host}{SESSION_PATH}"
 
-    # -- administration ---
-
-    async def add_package(
-        self,
-        content: bytes,
-        *,
-        name: str,
-        version: str,
-        version_from: str = "",
-        account: str | None = None,
-        make: str = DEFAULT_MAKE,
-        model: str = DEFAULT_MODEL,
-        protocol: str = "LWM2M",
-        release_note: str = "",
-    ) -> Firmware:
-        """Put a firmware package into the catalogue, durably. Raises RequestRefused."""
-        if not content:
-            raise RequestRefused("The firmware is empty")
-        if len(content) > MAX_PACKAGE:
-            raise RequestRefused(f"The firmware is larger than {MAX_PACKAGE} bytes", status=413)
-        if not 0 < len(name) <= MAX_NAME:
-            raise RequestRefused(f"A firmware name has 1 to {MAX_NAME} characters")
-        if not 0 < len(version) <= MAX_VERSION or len(version_from) > MAX_VERSION:
-            raise RequestRefused(f"A firmware version has 1 to {MAX_VERSION} characters")
-        firmware = Firmware(
-            account=account or self.config.account,
-            name=name,
-            version_from=version_from,
-            version_to=version,
-            make=make,
-            model=model,
-            protocol=protocol,
-            release_note=release_note,
-            launched=self.time.now(),
-            digest=hashlib.sha256(content).hexdigest(),
-            size=len(content),
-        )
-
-        def write(connection: Connection) -> None:
-            row = {"digest": firmware.digest, "body": content}
-            connection.execute(store.PUT_CONTENT, row)
-            connection.execute(store.PUT_PACKAGE, store.row_of(firmware))
-
-        await self.writer.submit(write)
-        self.inventory.packages[firmware.account, firmware.name] = firmware
-        return firmware
-
-    async def add_file(
-        self,
-        content: bytes,
-        *,
-        filename: str,
-        version: str,
-        account: str | None = None,
-        make: str = DEFAULT_MAKE,
-        model: str = DEFAULT_MODEL,
-        path: str = "",
-        name: str | None = None,
-    ) -> ConfigFile:
-        """Take in a configuration file, durably. `name` identifies it, and is made from make, model
-        and `filename` for a new one; the same name again replaces content and version. Raises
-        RequestRefused."""
-        if len(content) > MAX_PACKAGE:
-            raise RequestRefused(f"The file is larger than {MAX_PACKAGE} bytes", status=413)
-        if not 0 < len(filename) <= MAX_NAME:
-            raise RequestRefused(f"A file name has 1 to {MAX_NAME} characters")
-        file = ConfigFile(
-            account=account or self.config.account,
-            name=name or f"configfile-{make}_{model}_{filename}",
-            version_to=version,
-            make=make,
-            model=model,
-            protocol="HTTP",
-            path=path,
-            launched=self.time.now(),
-            digest=hashlib.sha256(content).hexdigest(),
-            size=len(content),
-        )
-
-        def write(connection: Connection) -> None:
-            connection.execute(store.PUT_CONTENT, {"digest": file.digest, "body": content})
-            connection.execute(store.PUT_FILE, store.row_of(file))
-
-        await self.writer.submit(write)
-        self.inventory.files[file.account, file.name] = file
-        return file
-
-    async def mint_tokens(self, names: Iterable[str]) -> dict[str, str]:
-        """A fresh bearer token for each of these devices, which speak HTTP from now on. Only a hash
-        is kept, so this is the one time that a token can be read. Raises RequestRefused."""
-        tokens = {name: secrets.token_urlsafe(24) for name in dict.fromkeys(names)}
-        for name in tokens:
-            if name not in self.inventory.devices:
-                raise RequestRefused(f"Device {name[:64]!r} does not exist.")
-        await self.load_devices(
-            {**self._record_of(name), "token": token} for name, token in tokens.items()
-        )
-        return tokens
-
-    async def mint_dm_accounts(
-        self, names: Iterable[str], auth: str = "md5"
-    ) -> dict[str, Credential]:
-        """A fresh DM account for each of these devices, which speak OMA-DM from now on: what a
-        bootstrap would bring them, with the server's password as `token`. The server's id is
-        `fotilla`; `auth` is how both sides show who they are: none, basic, md5 or hmac. This is the
-        one time that the secrets can be read. Raises RequestRefused."""
-        wanted = list(dict.fromkeys(names))
-        if auth not in AUTH_TYPES:
-            raise RequestRefused(f"auth is one of {', '.join(AUTH_TYPES)}, not {auth[:64]!r}")
-        for name in wanted:
-            if name not in self.inventory.devices:
-                raise RequestRefused(f"Device {name[:64]!r} does not exist.")
-        await self.load_devices({**self._record_of(name), "protocol": "OMADM"} for name in wanted)
-        return await self.omadm.mint(wanted, auth)
-
-    def _record_of(self, name: str) -> dict[str, Any]:
-        """A device as `load_devices` takes it."""
-        device = self.inventory.devices[name]
-        return {
-            "name": name,
-            "deviceId": device.device_id,
-            "account": device.account,
-            "make": device.make,
-            "model": device.model,
-            "delivery": device.delivery,
-        }
-
-    async def load_devices(self, records: Iterable[Mapping[str, Any]]) -> list[Device]:
-        """Load the inventory, durably: mappings with `name`, `deviceId` or both, and optionally
-        `make`, `model`, `firmware`, `delivery`, `account`, `protocol` (one of PROTOCOLS), `token`
-        (the bearer token of an HTTP device, kept as a hash). Raises RequestRefused."""
-        now = self.time.now()
-        devices = []
-        for record in records:
-            name = str(record.get("name") or f"urn:imei:{record.get('deviceId')}")
-            known = self.inventory.devices.get(name)
-            former = known.device_id if known is not None else None
-            token = known.token if known is not None else ""
-            if record.get("token") is not None:
-                token = hash_token(check_token(record["token"]))
-            device = Device(
-                name=name,
-                account=str(record.get("account") or self.config.account),
-                device_id=str(record.get("deviceId") or former or self.inventory.id_for(name)),
-                make=str(record.get("make") or DEFAULT_MAKE),
-                model=str(record.get("model") or DEFAULT_MODEL),
-                firmware=str(record.get("firmware") or (known.firmware if known else "")),
-                delivery=_delivery(record.get("delivery")),
-                created=known.created if known is not None else now,
-                updated=now,
-                upgraded=known.upgraded if known is not None else None,
-                protocol=_protocol(record, known),
-                token=token,
-            )
-            self.inventory.add_device(device)
-            devices.append(device)
-        if devices:
-            rows = [store.row_of(device) for device in devices]
-            await self.writer.submit(lambda connection: connection.execute(store.PUT_DEVICE, rows))
-            self.engine.consider(devices)
-        return devices
+    # -- what it knows ---
 
     def seen(self, name: str) -> FaceBelief | None:
         """What a device said last, on whatever face it is."""
@@ -592,23 +388,3 @@ def authority(address: tuple[str, int]) -> str:
     """An address as a URL writes it (RFC 3986 section 3.2)."""
     host, port = address
     return f"[{host}]:{port}" if ":" in host else f"{host}:{port}"
-
-
-def _delivery(value: object) -> Delivery:
-    if value is None or value == "push":
-        return "push"
-    if value == "pull":
-        return "pull"
-    raise RequestRefused(f"delivery is push or pull, not {value!r}")
-
-
-def _protocol(record: Mapping[str, Any], known: Device | None) -> str:
-    """What a device speaks: as said, or HTTP for one that gets a token, or what it spoke before."""
-    value = record.get("protocol")
-    if value is None:
-        if record.get("token") is not None:
-            return "HTTP"
-        return known.protocol if known is not None else "LWM2M"
-    if value not in PROTOCOLS:
-        raise RequestRefused(f"protocol is one of {', '.join(PROTOCOLS)}, not {value!r}")
-    return str(value)

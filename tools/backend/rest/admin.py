@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Annotated, Any, Literal
 
 from fastapi import APIRouter, Query, Request
 
+from tools.backend.administration import DEFAULT_MAKE, DEFAULT_MODEL, MAX_PACKAGE
 from tools.backend.errors import RequestRefused
 from tools.backend.faces.omadm_accounts import SERVER_ID
 from tools.backend.inventory import PAGE, Account, check_device_id
@@ -22,8 +23,6 @@ if TYPE_CHECKING:
 
 def router(backend: Backend, sessions: Sessions) -> APIRouter:
     """The routes of `/admin`."""
-    from tools.backend.backend import DEFAULT_MAKE, DEFAULT_MODEL, MAX_PACKAGE
-
     routes = APIRouter(prefix="/admin")
 
     @routes.put("/firmware")

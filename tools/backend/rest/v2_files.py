@@ -6,6 +6,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 from fastapi import APIRouter, Depends, Request
 
+from tools.backend.administration import MAX_PACKAGE
 from tools.backend.errors import RequestRefused
 from tools.backend.inventory import Account, ConfigFile
 from tools.backend.rest import v2_models as shapes
@@ -87,8 +88,6 @@ def add_routes(
     Caller = Annotated[Account, Depends(account_named)]
 
     async def read_form(request: Request) -> dict[str, Field]:
-        from tools.backend.backend import MAX_PACKAGE
-
         content_type = request.headers.get("content-type", "")
         body = await read_body(request, MAX_PACKAGE + FORM_SLACK)
         return parse_multipart(content_type, body)

@@ -1,0 +1,246 @@
+"""What an operator puts into a backend: packages, files, devices and what they log in with."""
+
+from __future__ import annotations
+
+import abc
+import hashlib
+import secrets
+from collections.abc import Iterable, Mapping
+from typing import Any
+
+from sqlalchemy import Connection
+
+from agent.credentials import Credential
+from tools.backend.campaigns.engine import CampaignEngine
+from tools.backend.config import BackendConfig
+from tools.backend.errors import RequestRefused
+from tools.backend.faces.base import Delivery
+from tools.backend.faces.omadm import OmadmFace
+from tools.backend.faces.omadm_accounts import AUTH_TYPES
+from tools.backend.inventory import (
+    ConfigFile,
+    Device,
+    Firmware,
+    Inventory,
+    check_token,
+    hash_token,
+)
+from tools.backend.store import rows as store
+from tools.backend.store.writer import Writer
+from tools.backend.timing import BackendTime
+
+MAX_PACKAGE = 64 << 20
+"""Bytes of one firmware package; the limit of the files API, taken over."""
+
+MAX_NAME = 128
+"""Characters of a firmware name; likewise."""
+
+MAX_VERSION = 255
+"""Characters of a version, as the object model of LwM2M and the device wire have them."""
+
+DEFAULT_MAKE = "fotilla"
+DEFAULT_MODEL = "virtual"
+
+PROTOCOLS = ("LWM2M", "HTTP", "OMADM")
+"""What devices of this backend can speak."""
+
+
+class Administration(abc.ABC):
+    """The calls that change inventory and catalogue; part of `Backend`. What they take in is
+    durable when they return."""
+
+    config: BackendConfig
+    inventory: Inventory
+    time: BackendTime
+
+    @property
+    @abc.abstractmethod
+    def writer(self) -> Writer: ...
+
+    @property
+    @abc.abstractmethod
+    def engine(self) -> CampaignEngine: ...
+
+    @property
+    @abc.abstractmethod
+    def omadm(self) -> OmadmFace: ...
+
+    async def add_package(
+        self,
+        content: bytes,
+        *,
+        name: str,
+        version: str,
+        version_from: str = "",
+        account: str | None = None,
+        make: str = DEFAULT_MAKE,
+        model: str = DEFAULT_MODEL,
+        protocol: str = "LWM2M",
+        release_note: str = "",
+    ) -> Firmware:
+        """Put a firmware package into the catalogue, durably. Raises RequestRefused."""
+        if not content:
+            raise RequestRefused("The firmware is empty")
+        if len(content) > MAX_PACKAGE:
+            raise RequestRefused(f"The firmware is larger than {MAX_PACKAGE} bytes", status=413)
+        if not 0 < len(name) <= MAX_NAME:
+            raise RequestRefused(f"A firmware name has 1 to {MAX_NAME} characters")
+        if not 0 < len(version) <= MAX_VERSION or len(version_from) > MAX_VERSION:
+            raise RequestRefused(f"A firmware version has 1 to {MAX_VERSION} characters")
+        firmware = Firmware(
+            account=account or self.config.account,
+            name=name,
+            version_from=version_from,
+            version_to=version,
+            make=make,
+            model=model,
+            protocol=protocol,
+            release_note=release_note,
+            launched=self.time.now(),
+            digest=hashlib.sha256(content).hexdigest(),
+            size=len(content),
+        )
+
+        def write(connection: Connection) -> None:
+            row = {"digest": firmware.digest, "body": content}
+            connection.execute(store.PUT_CONTENT, row)
+            connection.execute(store.PUT_PACKAGE, store.row_of(firmware))
+
+        await self.writer.submit(write)
+        self.inventory.packages[firmware.account, firmware.name] = firmware
+        return firmware
+
+    async def add_file(
+        self,
+        content: bytes,
+        *,
+        filename: str,
+        version: str,
+        account: str | None = None,
+        make: str = DEFAULT_MAKE,
+        model: str = DEFAULT_MODEL,
+        path: str = "",
+        name: str | None = None,
+    ) -> ConfigFile:
+        """Take in a configuration file, durably. `name` identifies it, and is made from make, model
+        and `filename` for a new one; the same name again replaces content and version. Raises
+        RequestRefused."""
+        if len(content) > MAX_PACKAGE:
+            raise RequestRefused(f"The file is larger than {MAX_PACKAGE} bytes", status=413)
+        if not 0 < len(filename) <= MAX_NAME:
+            raise RequestRefused(f"A file name has 1 to {MAX_NAME} characters")
+        file = ConfigFile(
+            account=account or self.config.account,
+            name=name or f"configfile-{make}_{model}_{filename}",
+            version_to=version,
+            make=make,
+            model=model,
+            protocol="HTTP",
+            path=path,
+            launched=self.time.now(),
+            digest=hashlib.sha256(content).hexdigest(),
+            size=len(content),
+        )
+
+        def write(connection: Connection) -> None:
+            connection.execute(store.PUT_CONTENT, {"digest": file.digest, "body": content})
+            connection.execute(store.PUT_FILE, store.row_of(file))
+
+        await self.writer.submit(write)
+        self.inventory.files[file.account, file.name] = file
+        return file
+
+    async def mint_tokens(self, names: Iterable[str]) -> dict[str, str]:
+        """A fresh bearer token for each of these devices, which speak HTTP from now on. Only a hash
+        is kept, so this is the one time that a token can be read. Raises RequestRefused."""
+        tokens = {name: secrets.token_urlsafe(24) for name in dict.fromkeys(names)}
+        for name in tokens:
+            if name not in self.inventory.devices:
+                raise RequestRefused(f"Device {name[:64]!r} does not exist.")
+        await self.load_devices(
+            {**self._record_of(name), "token": token} for name, token in tokens.items()
+        )
+        return tokens
+
+    async def mint_dm_accounts(
+        self, names: Iterable[str], auth: str = "md5"
+    ) -> dict[str, Credential]:
+        """A fresh DM account for each of these devices, which speak OMA-DM from now on: what a
+        bootstrap would bring them, with the server's password as `token`. The server's id is
+        `fotilla`; `auth` is how both sides show who they are: none, basic, md5 or hmac. This is the
+        one time that the secrets can be read. Raises RequestRefused."""
+        wanted = list(dict.fromkeys(names))
+        if auth not in AUTH_TYPES:
+            raise RequestRefused(f"auth is one of {', '.join(AUTH_TYPES)}, not {auth[:64]!r}")
+        for name in wanted:
+            if name not in self.inventory.devices:
+                raise RequestRefused(f"Device {name[:64]!r} does not exist.")
+        await self.load_devices({**self._record_of(name), "protocol": "OMADM"} for name in wanted)
+        return await self.omadm.mint(wanted, auth)
+
+    def _record_of(self, name: str) -> dict[str, Any]:
+        """A device as `load_devices` takes it."""
+        device = self.inventory.devices[name]
+        return {
+            "name": name,
+            "deviceId": device.device_id,
+            "account": device.account,
+            "make": device.make,
+            "model": device.model,
+            "delivery": device.delivery,
+        }
+
+    async def load_devices(self, records: Iterable[Mapping[str, Any]]) -> list[Device]:
+        """Load the inventory, durably: mappings with `name`, `deviceId` or both, and optionally
+        `make`, `model`, `firmware`, `delivery`, `account`, `protocol` (one of PROTOCOLS), `token`
+        (the bearer token of an HTTP device, kept as a hash). Raises RequestRefused."""
+        now = self.time.now()
+        devices = []
+        for record in records:
+            name = str(record.get("name") or f"urn:imei:{record.get('deviceId')}")
+            known = self.inventory.devices.get(name)
+            former = known.device_id if known is not None else None
+            token = known.token if known is not None else ""
+            if record.get("token") is not None:
+                token = hash_token(check_token(record["token"]))
+            device = Device(
+                name=name,
+                account=str(record.get("account") or self.config.account),
+                device_id=str(record.get("deviceId") or former or self.inventory.id_for(name)),
+                make=str(record.get("make") or DEFAULT_MAKE),
+                model=str(record.get("model") or DEFAULT_MODEL),
+                firmware=str(record.get("firmware") or (known.firmware if known else "")),
+                delivery=_delivery(record.get("delivery")),
+                created=known.created if known is not None else now,
+                updated=now,
+                upgraded=known.upgraded if known is not None else None,
+                protocol=_protocol(record, known),
+                token=token,
+            )
+            self.inventory.add_device(device)
+            devices.append(device)
+        if devices:
+            rows = [store.row_of(device) for device in devices]
+            await self.writer.submit(lambda connection: connection.execute(store.PUT_DEVICE, rows))
+            self.engine.consider(devices)
+        return devices
+
+
+def _delivery(value: object) -> Delivery:
+    if value is None or value == "push":
+        return "push"
+    if value == "pull":
+        return "pull"
+    raise RequestRefused(f"delivery is push or pull, not {value!r}")
+
+
+def _protocol(record: Mapping[str, Any], known: Device | None) -> str:
+    """What a device speaks: as said, or HTTP for one that gets a token, or what it spoke before."""
+    value = record.get("protocol")
+    if value is None:
+        if record.get("token") is not None:
+            return "HTTP"
+        return known.protocol if known is not None else "LWM2M"
+    if value not in PROTOCOLS:
+        raise RequestRefused(f"protocol is one of {', '.join(PROTOCOLS)}, not {value!r}")
+    return str(value)

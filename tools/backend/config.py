@@ -1,0 +1,32 @@
+"""How a backend is set up."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+from tools.backend.faces.base import TlsFiles
+from tools.backend.store.writer import MEMORY
+
+DEFAULT_ACCOUNT = "0000000000-00001"
+
+
+@dataclass(frozen=True, slots=True)
+class BackendConfig:
+    """How a backend is set up."""
+
+    db: str = MEMORY
+    coap: tuple[str, int] = ("127.0.0.1", 0)
+    http: tuple[str, int] | None = ("127.0.0.1", 0)
+    """Where HTTP devices come; None serves them in-process only, as virtual time always does."""
+    http_tls: TlsFiles | None = None
+    omadm: tuple[str, int] | None = ("127.0.0.1", 0)
+    """Where OMA-DM devices come; None as for `http`."""
+    omadm_tls: TlsFiles | None = None
+    contact: float | None = None
+    """Seconds between two check-ins of an HTTP device; None takes the timing profile's."""
+    rest: tuple[str, int] | None = None
+    """None serves no REST listener; `Backend.app` can be called in-process all the same."""
+    timing: str = "documented"
+    account: str = DEFAULT_ACCOUNT
+    pilot_waived: bool = False
+    """Spare the account's campaigns the pilot that the API demands (demo, bench)."""

@@ -16,6 +16,8 @@ PEERS = {
     "coap-client-notls": "libcoap3-bin",
     "mosquitto": "mosquitto",
     "nginx": "nginx-light",
+    "chromium": "chromium",
+    "chromedriver": "chromium-driver",
     "swupdate": "swupdate",
     "openssl": "openssl",
     "mender-artifact": "mender-artifact",

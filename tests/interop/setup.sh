@@ -11,6 +11,8 @@ if ! command -v coap-server-notls >/dev/null || ! command -v coap-client-notls >
 fi
 command -v mosquitto >/dev/null || [ -x /usr/sbin/mosquitto ] || missing="$missing mosquitto"
 command -v nginx >/dev/null || [ -x /usr/sbin/nginx ] || missing="$missing nginx-light"
+command -v chromium >/dev/null || missing="$missing chromium"
+command -v chromedriver >/dev/null || missing="$missing chromium-driver"
 command -v swupdate >/dev/null || missing="$missing swupdate"
 command -v openssl >/dev/null || missing="$missing openssl"
 command -v mender-artifact >/dev/null || missing="$missing mender-artifact"

@@ -19,6 +19,7 @@ import typer
 from agent.misbehaviour import Misbehaviour
 from tools.fleet.spec import (
     DEFAULT_LIFETIME,
+    DEFAULT_MAX_LAG,
     FAULTS,
     MAX_DEVICES,
     FaultShare,
@@ -96,6 +97,14 @@ Bandwidth = Annotated[
     str | None,
     typer.Option("--bandwidth", metavar="SIZE/s", help="Of each device's link; HTTP and MQTT."),
 ]
+MaxLag = Annotated[
+    str,
+    typer.Option(
+        "--max-lag",
+        metavar="SECONDS",
+        help="How late our own scheduler may be before the run is invalid (exit code 4).",
+    ),
+]
 Option = Annotated[
     list[str] | None,
     typer.Option(
@@ -170,6 +179,7 @@ def demo(
     fault: Fault = None,
     misbehave: Misbehave = None,
     bandwidth: Bandwidth = None,
+    max_lag: MaxLag = f"{DEFAULT_MAX_LAG:g}s",
     report: Report = "report",
     journal: JournalFile = None,
     as_json: Json = False,
@@ -191,6 +201,7 @@ def demo(
         faults=_faults(fault),
         misbehave=_misbehaviours(misbehave),
         bandwidth=_bandwidth(bandwidth),
+        max_lag=parse_seconds("max_lag", max_lag),
         report_dir=report,
         journal=journal,
         as_json=as_json,
@@ -253,6 +264,7 @@ def run(
     fault: Fault = None,
     misbehave: Misbehave = None,
     bandwidth: Bandwidth = None,
+    max_lag: MaxLag = f"{DEFAULT_MAX_LAG:g}s",
     option: Option = None,
     credentials: Credentials = None,
     authorities: Authorities = None,
@@ -283,6 +295,7 @@ def run(
         faults=_faults(fault),
         misbehave=_misbehaviours(misbehave),
         bandwidth=_bandwidth(bandwidth),
+        max_lag=parse_seconds("max_lag", max_lag),
         options=_options(option),
         credentials=credential_file.credentials(credentials, device_list, authorities),
         report_dir=report,

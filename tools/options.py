@@ -8,6 +8,7 @@ from agent.credentials import NO_CREDENTIAL, Credential
 from agent.misbehaviour import Misbehaviour
 from tools.fleet.spec import (
     DEFAULT_LIFETIME,
+    DEFAULT_MAX_LAG,
     DEFAULT_SLOT_SIZE,
     MAX_DEVICES,
     MAX_LIFETIME,
@@ -45,6 +46,8 @@ class DemoOptions:
     misbehave: tuple[tuple[Misbehaviour, float], ...] = ()
     bandwidth: float | None = None
     """Bytes a second of each device's link."""
+    max_lag: float = DEFAULT_MAX_LAG
+    """Seconds that our own scheduler may be late before the run is invalid."""
     report_dir: str = "report"
     journal: str | None = None
     as_json: bool = False
@@ -52,6 +55,7 @@ class DemoOptions:
     def __post_init__(self) -> None:
         check_whole("devices", sum(count for _, count in self.groups), 1, MAX_DEVICES)
         check_positive("bandwidth", self.bandwidth)
+        check_positive("max_lag", self.max_lag)
         check_whole("image_size", self.image_size, MIN_IMAGE_SIZE, MAX_SLOT_SIZE)
         check_whole("slot_size", self.slot_size, MIN_SLOT_SIZE, MAX_SLOT_SIZE)
         check_whole("lifetime", self.lifetime, 1, MAX_LIFETIME)

@@ -69,7 +69,8 @@ def test_run_fills_a_spec(commands: Commands, files: tuple[str, str], tmp_path: 
     old.write_bytes(b"old")
     line = f"run --image {image} --key {key} --server coap://h:1 --devices 2 --running {old}"
     line += " --names m-{index} --slot-size 512k --lifetime 60 --ramp 100/s --duration 5m --seed 7"
-    line += " --bind 127.0.0.2 --serve-image --fault bad-boot=10% --report out --journal j --json"
+    line += " --bind 127.0.0.2 --max-lag 30s --serve-image --fault bad-boot=10% --report out"
+    line += " --journal j --json"
     assert cli.call(line.split()) == 0
     (spec,) = commands.given
     assert isinstance(spec, FleetSpec)
@@ -80,15 +81,18 @@ def test_run_fills_a_spec(commands: Commands, files: tuple[str, str], tmp_path: 
     assert (spec.slot_size, spec.lifetime, spec.ramp, spec.duration) == (512 << 10, 60, 100, 300)
     assert (spec.seed, spec.bind, spec.serve_image) == (7, "127.0.0.2", True)
     assert spec.faults == (FaultShare("bad-boot", 0.1),)
+    assert spec.max_lag == 30
     assert (spec.report_dir, spec.journal) == ("out", "j")
 
 
 def test_the_other_commands_fill_their_options(commands: Commands) -> None:
     assert cli.call(["demo", "--devices", "5", "--image-size", "64k", "--json"]) == 0
+    assert cli.call(["demo", "--max-lag", "2.5"]) == 0
     assert cli.call(["device", "--server", "coap://h", "--endpoint", "me", "--trace"]) == 0
     assert cli.call(["backend", "--coap", "[::1]:0", "--rest", ":0", "--ready-file", "r"]) == 0
     assert commands.given == [
         DemoOptions((("lwm2m", 5),), image_size=64 << 10, as_json=True),
+        DemoOptions(max_lag=2.5),
         DeviceOptions("coap://h", "me", trace=True),
         ServeOptions(coap="[::1]:0", rest=":0", ready_file=Path("r")),
     ]
@@ -115,6 +119,8 @@ def test_the_exit_code_is_the_commands(commands: Commands) -> None:
         ("demo --image-size 1", "--image-size: 1 is not between"),
         ("demo --ramp fast", "--ramp: 'fast' is not a rate"),
         ("demo --ramp 0", "--ramp: 0 is not a positive"),
+        ("demo --max-lag late", "--max-lag: 'late' is not a duration"),
+        ("demo --max-lag 0", "--max-lag: 0 is not a positive"),
         ("demo --duration soon", "--duration: 'soon' is not a duration"),
         ("demo --seed -1", "--seed: -1 is not between"),
         ("demo --lifetime 0", "--lifetime: 0 is not between"),

@@ -14,9 +14,11 @@ from typing import Any
 
 import pytest
 
+from tests.busy import ANY_LAG_FLAGS
+
 ROOT = Path(__file__).parents[2]
 DEVICES = 20
-COMMAND = (sys.executable, "-c", "from tools.cli import main; main()", "demo")
+COMMAND = (sys.executable, "-c", "from tools.cli import main; main()", "demo", *ANY_LAG_FLAGS)
 SMALL = ("--devices", str(DEVICES), "--image-size", "16KiB")
 LIMIT = 60.0  # seconds; only a run that is stuck takes them
 

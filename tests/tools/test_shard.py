@@ -21,6 +21,7 @@ from agent.runtime.wheel import Timer
 from agent.update import EngineEvent, Outcome, State
 from firmware_images.keys import KeyType
 from firmware_images.mcuboot import Version, build_image
+from tests.busy import ANY_LAG
 from tools.fleet import lag, shard
 from tools.fleet.clients import client_maker
 from tools.fleet.factory import derived_key, equip, payload, prospect, target_of
@@ -119,6 +120,7 @@ def make_spec(server: str = "dummy://good", devices: int = 5) -> FleetSpec:
         protocol="dummy",
         slot_size=32 << 10,
         ramp=10_000,
+        max_lag=ANY_LAG,
     )
 
 
@@ -199,12 +201,20 @@ async def test_devices_that_the_backend_gave_up_end_the_run_unfinished() -> None
         assert fleet.snapshot().error is None
 
 
-def test_a_run_that_lagged_is_invalid(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(shard, "MAX_LAG", -1.0)
-    spec = make_spec(devices=1)
-    result = join("run", [spec], [shard.run_shard(spec)], seconds=1.0)
-    assert result.invalid is not None and "scheduler lagged" in result.invalid
-    assert exit_code(result) == 4
+@pytest.mark.parametrize(("limit", "code"), [(1.0, 4), (3.0, 0)])
+async def test_a_run_that_lagged_is_invalid(limit: float, code: int) -> None:
+    spec = replace(make_spec(devices=1), max_lag=limit)
+    async with shard.open_shard(spec) as fleet:
+        fleet.runtime.metrics.lag.record(2.0)
+        await fleet.start()
+        assert await fleet.wait()
+        snapshot = fleet.snapshot()
+        await fleet.power_off()
+    result = join("run", [spec], [snapshot], seconds=1.0)
+    assert exit_code(result) == code
+    if code == 4:
+        assert result.invalid is not None
+        assert "lagged by 2 s (99th percentile, at most 1 s)" in result.invalid
 
 
 class FakeLoop:

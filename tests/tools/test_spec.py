@@ -66,6 +66,7 @@ def test_a_spec_pickles() -> None:
         ("ramp", 0.0, "positive"),
         ("ramp", float("inf"), "positive"),
         ("duration", -1.0, "positive"),
+        ("max_lag", 0.0, "positive"),
         ("seed", -1, "not between"),
         ("seed", 2**64, "not between"),
         ("serve_port", 65536, "not between"),

@@ -120,6 +120,7 @@ def demo(options: DemoOptions) -> int:
             misbehave=options.misbehave if protocol != "lwm2m" else (),
             options=DEMO_DEVICES.get(protocol, ()),
             bandwidth=options.bandwidth if protocol != "lwm2m" else None,
+            max_lag=options.max_lag,
             report_dir=options.report_dir,
             journal=options.journal,
             group=position,

@@ -22,6 +22,10 @@ MAX_DEVICES = 1_000_000  # names and flash alone would fill the memory of one dr
 MAX_LIFETIME = 0xFFFFFFFF  # a 32-bit number of seconds in the protocols that carry it
 DEFAULT_LIFETIME = 300  # LwM2M's own default is a day; a vanished test device should be noticed
 
+DEFAULT_MAX_LAG = 1.0
+"""Seconds. A run whose own scheduler is later than this in 1 of 100 looks measures itself, not the
+server: retransmission timers of 2 s begin to fire because we were late."""
+
 # Every fault that a device can have; `tools.fleet.faults` hands them to the agent.
 FAULTS = (
     "bad-boot",
@@ -94,6 +98,8 @@ class FleetSpec:
     serve_port: int = 0
     journal: str | None = None
     """File that every state change of every device is written to, as JSON Lines."""
+    max_lag: float = DEFAULT_MAX_LAG
+    """Seconds that our own scheduler may be late (99th percentile); beyond, the run is invalid."""
     trace: bool = False
     group: int = 0
     """With `first_index` and the seed: which random numbers a device draws."""
@@ -122,6 +128,7 @@ class FleetSpec:
         check_whole("first_index", self.first_index, 0, 2**32 - 1)
         check_faults(self.faults)
         check_positive("bandwidth", self.bandwidth)
+        check_positive("max_lag", self.max_lag)
         if self.credentials and len(self.credentials) != self.devices:
             raise SpecError(
                 "credentials", f"{len(self.credentials)} credentials for {self.devices} devices"

@@ -18,6 +18,7 @@ import pytest
 from agent.credentials import Credential
 from agent.misbehaviour import Misbehaviour
 from firmware_images.swu import Hardware, build_swu
+from tests.busy import ANY_LAG
 from tests.interop.goosebit.relay import relay_to
 from tests.interop.goosebit.server import PASSWORD, USER, Goosebit
 from tests.interop.images import FACTORY, FACTORY_COUNTER, KEY, SLOT_SIZE, VERSION, WRONG, signed
@@ -58,6 +59,7 @@ def spec_for(url: str, devices: int, **fields: object) -> FleetSpec:
         options=(("poll", "2"),),
         ramp=100.0,
         duration=RUN_SECONDS,
+        max_lag=ANY_LAG,
     )
     return replace(spec, **fields)  # type: ignore[arg-type]
 

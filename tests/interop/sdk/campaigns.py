@@ -13,6 +13,7 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from agent.credentials import Credential
+from tests.busy import ANY_LAG
 from tests.interop.images import FACTORY, FACTORY_COUNTER, KEY, SLOT_SIZE, VERSION, signed
 from tests.interop.sdk.customer import Customer, Refused
 from tests.interop.sdk.served import NOT_SERVED
@@ -87,6 +88,7 @@ async def powered(server: str, protocol: str, **more: Any) -> AsyncIterator[Shar
         slot_size=SLOT_SIZE,
         protocol=protocol,
         seed=5,
+        max_lag=ANY_LAG,
         **more,
     )
     async with open_shard(spec) as shard:

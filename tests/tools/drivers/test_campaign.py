@@ -14,6 +14,7 @@ from agent.misbehaviour import Misbehaviour
 from firmware_images.keys import KeyType
 from firmware_images.mcuboot import Version, build_image
 from protocols.http import poller
+from tests.busy import ANY_LAG
 from tests.stubs.hawkbit import HawkbitStub
 from tools.drivers import campaign as story
 from tools.drivers.base import Campaign, DriverBelief, DriverSettings, Package, Secrets
@@ -59,6 +60,7 @@ def spec_for(stub: HawkbitStub, **fields: object) -> FleetSpec:
         slot_size=64 << 10,
         ramp=1000.0,
         duration=HANGS,
+        max_lag=ANY_LAG,
     )
     return replace(spec, **fields)  # type: ignore[arg-type]
 

@@ -15,6 +15,7 @@ import pytest
 
 from protocols.http import poller
 from tests.agent.parts import image, trusted
+from tests.busy import ANY_LAG_FLAGS
 from tests.stubs.hawkbit.listener import listening
 from tests.stubs.joined import MenderServer, ThingsBoardServer
 from tools import cli
@@ -82,6 +83,7 @@ class Call:
                     *("run", "--drive", driver, "--server", base),
                     *("--image", str(target), "--key", str(key), "--devices", str(DEVICES)),
                     *("--ramp", "200", "--option", "interval=0.2", "--json"),
+                    *ANY_LAG_FLAGS,
                     *("--duration", PATIENCE, "--report", str(self._folder / "report"), *more),
                 ]
             )

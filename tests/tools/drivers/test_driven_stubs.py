@@ -17,6 +17,7 @@ from agent.misbehaviour import Misbehaviour
 from firmware_images.keys import KeyType
 from firmware_images.mcuboot import Version, build_image
 from protocols.http import poller
+from tests.busy import ANY_LAG
 from tests.stubs.hawkbit.listener import listening
 from tests.stubs.management import ManagementStub
 from tests.stubs.mender import MenderStub, StubDevice
@@ -96,6 +97,7 @@ async def run(driver: Driver, **fields: Any) -> RunResult:
         slot_size=64 << 10,
         ramp=1000.0,
         duration=HANGS,
+        max_lag=ANY_LAG,
         **fields,
     )
     tuning = DriveTuning(registered=HANGS, settle_interval=0.05, grace=1.0, cleanup=HANGS)

@@ -14,6 +14,7 @@ import pytest
 from firmware_images.keys import KeyType
 from firmware_images.mcuboot import Version, build_image
 from protocols.http import poller
+from tests.busy import ANY_LAG
 from tests.stubs.hawkbit import HawkbitStub
 from tests.stubs.hawkbit.listener import listening
 from tests.stubs.joined import MenderServer, ThingsBoardServer
@@ -99,6 +100,7 @@ async def run(
         slot_size=64 << 10,
         ramp=1000.0,
         duration=duration,
+        max_lag=ANY_LAG,
     )
     async with asyncio.timeout(HANGS):
         driven = await drive(

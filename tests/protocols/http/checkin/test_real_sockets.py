@@ -12,6 +12,7 @@ from agent.credentials import Credential
 from agent.misbehaviour import Misbehaviour
 from agent.runtime.runtime import Runtime
 from firmware_images.mcuboot import KeyType, Version, build_image, generate_key
+from tests.busy import ANY_LAG
 from tests.protocols.http.transport.certificates import authority
 from tools.backend.backend import Backend, BackendConfig
 from tools.backend.faces.base import TlsFiles
@@ -54,6 +55,7 @@ async def updated(
                 seed=3,
                 credentials=tuple(await credentials(backend, names)),
                 options=(("interval", "1"),),
+                max_lag=ANY_LAG,
                 **more,
             )
             async with asyncio.timeout(BOUND), open_shard(spec) as shard:

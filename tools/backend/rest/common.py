@@ -26,19 +26,23 @@ NEVER_FIRST = ("", "0")
 """What a caller sends as the last seen id to get the first page."""
 
 
+def own_account(caller: Account, name: str) -> Account:
+    """The caller's account, if that is the one it names. Raises RequestRefused."""
+    if name != caller.name:
+        if not ACCOUNT_NAME.fullmatch(name):
+            raise RequestRefused("Invalid account name format")
+        # Somebody else's account answers as one that does not exist.
+        raise RequestRefused("Account does not exist")
+    return caller
+
+
 def account_named(sessions: Sessions) -> Callable[..., Awaitable[Account]]:
     """The dependency that turns the path's `acc` into the caller's account."""
 
     # A coroutine: FastAPI runs plain functions in a thread, which costs more than this does and
     # cannot be in virtual time.
     async def find(acc: str, request: Request) -> Account:
-        caller = sessions.caller(request)
-        if acc != caller.name:
-            if not ACCOUNT_NAME.fullmatch(acc):
-                raise RequestRefused("Invalid account name format")
-            # Somebody else's account answers as one that does not exist.
-            raise RequestRefused("Account does not exist")
-        return caller
+        return own_account(sessions.caller(request), acc)
 
     return find
 

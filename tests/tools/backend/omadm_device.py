@@ -9,7 +9,7 @@ from dataclasses import dataclass, field, replace
 import httpx
 
 from agent.credentials import Credential
-from agent.runtime.network import Address
+from agent.runtime.network import Address, DatagramSocket
 from protocols.omadm import encoding as encodings
 from protocols.omadm import package0, wsp
 from protocols.omadm.auth import AuthType, challenge, credentials, hmac_header, next_nonce
@@ -258,8 +258,8 @@ class DmDevice:
 
     # -- notifications ---
 
-    def listen(self, backend: Backend, host: str = "10.1.0.1") -> Address:
-        """Take pushed datagrams; they must be genuine."""
+    def listen(self, backend: Backend, host: str = "10.1.0.1") -> DatagramSocket:
+        """Take pushed datagrams; they must be genuine. On a real network the caller closes it."""
 
         def receive(data: bytes, _source: Address) -> None:
             push = wsp.decode(data)
@@ -268,7 +268,7 @@ class DmDevice:
             assert package0.verify(push.body, SERVER_ID, self.account.token, self.server_nonce)
             self.pushed.append(package0.decode(push.body))
 
-        return backend.runtime.network.open((host, 0), receive).local
+        return backend.runtime.network.open((host, 0), receive)
 
 
 @asynccontextmanager

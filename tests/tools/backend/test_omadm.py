@@ -62,7 +62,7 @@ async def test_a_device_without_an_order_has_a_short_session() -> None:
 @virtual
 async def test_delivery_by_url() -> None:
     async with fleet() as (backend, [device], firmware):
-        push = device.listen(backend)
+        push = device.listen(backend).local
         campaign = await campaign_of(backend, [device], firmware)
         member = member_of(campaign, device)
         assert (member.status, member.position) == (states.PENDING, Position.OFFERED)
@@ -156,7 +156,7 @@ async def test_a_device_that_is_off_finds_its_notification() -> None:
         assert {member.attempts for member in campaign.members.values()} == {1}
         await clock.sleep(3.9 * HOUR - (backend.time.now() - began))
         assert operator.waiting(early.name) == 1
-        push = early.listen(backend)
+        push = early.listen(backend).local
         await operator.attach(early.name, "c1", push)
         await clock.sleep(1)
         [notification] = early.pushed
@@ -177,7 +177,7 @@ async def test_a_device_that_is_off_finds_its_notification() -> None:
 async def test_a_device_that_attaches_again_is_notified_again() -> None:
     async with fleet() as (backend, [device], firmware):
         await campaign_of(backend, [device], firmware)
-        push = device.listen(backend)
+        push = device.listen(backend).local
         await backend.operator.attach(device.name, "c1", push)
         await backend.runtime.clock.sleep(1)
         await backend.operator.attach(device.name, "c2", push)
@@ -191,7 +191,7 @@ async def test_a_device_under_way_is_asked_when_it_says_nothing() -> None:
     async with fleet() as (backend, [device], firmware):
         campaign = await campaign_of(backend, [device], firmware)
         member = member_of(campaign, device)
-        await backend.operator.attach(device.name, "c1", device.listen(backend))
+        await backend.operator.attach(device.name, "c1", device.listen(backend).local)
         await backend.runtime.clock.sleep(1)
         await device.session()
         assert member.position == Position.INSTALLING

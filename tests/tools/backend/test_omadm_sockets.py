@@ -9,7 +9,7 @@ import ssl
 import subprocess
 import sys
 from collections.abc import AsyncIterator
-from contextlib import asynccontextmanager
+from contextlib import asynccontextmanager, closing
 from dataclasses import replace
 from pathlib import Path
 
@@ -62,22 +62,22 @@ async def test_a_notification_and_an_update_over_tls(tmp_path: Path) -> None:
             token=account["serverPassword"],
         )
         device = DmDevice(client, NAMES[0], credential, server=backend.omadm_url)
-        push = device.listen(backend, "127.0.0.1")
-        await backend.operator.attach(NAMES[0], "c1", push)
-        firmware = await backend.add_package(IMAGE, name="a", version="2.0.0", protocol="OMADM")
-        campaign = await backend.create_campaign(
-            NAMES[:1], firmware, delivery_of=lambda _name: "pull"
-        )
-        async with asyncio.timeout(WAIT):
-            while not device.pushed:
-                await asyncio.sleep(0.01)
-            await device.session(session=device.pushed[0].session_text)
-            assert device.url.startswith("https://")
-            described = (await client.get(device.url)).text
-            url = described.partition("<objectURI>")[2].partition("</objectURI>")[0]
-            assert (await client.get(url)).content == IMAGE
-            device.install()
-            await device.session(device.result(200))
+        with closing(device.listen(backend, "127.0.0.1")) as push:
+            await backend.operator.attach(NAMES[0], "c1", push.local)
+            firmware = await backend.add_package(IMAGE, name="a", version="2.0.0", protocol="OMADM")
+            campaign = await backend.create_campaign(
+                NAMES[:1], firmware, delivery_of=lambda _name: "pull"
+            )
+            async with asyncio.timeout(WAIT):
+                while not device.pushed:
+                    await asyncio.sleep(0.01)
+                await device.session(session=device.pushed[0].session_text)
+                assert device.url.startswith("https://")
+                described = (await client.get(device.url)).text
+                url = described.partition("<objectURI>")[2].partition("</objectURI>")[0]
+                assert (await client.get(url)).content == IMAGE
+                device.install()
+                await device.session(device.result(200))
         [member] = campaign.members.values()
         assert (member.status, member.attempts) == (states.SUCCESS, 1)
 

@@ -374,6 +374,18 @@ def backend(
         str,
         typer.Option("--http", metavar="HOST:PORT", help="Where HTTP devices come; port 0: any."),
     ] = "127.0.0.1:8090",
+    admin: Annotated[
+        str,
+        typer.Option("--admin", metavar="HOST:PORT", help="Where administrators come; 0: any."),
+    ] = "127.0.0.1:8081",
+    admin_token_file: Annotated[
+        Path | None,
+        typer.Option(
+            "--admin-token-file",
+            metavar="FILE",
+            help="Holds the administrator's token; made when missing.",
+        ),
+    ] = None,
     omadm: Annotated[
         str,
         typer.Option(
@@ -427,7 +439,13 @@ def backend(
 
     if timing not in TIMINGS:
         raise SpecError("timing", f"no timing {timing!r}; known: {', '.join(TIMINGS)}")
-    for field, text in (("coap", coap), ("rest", rest), ("http", http), ("omadm", omadm)):
+    for field, text in (
+        ("coap", coap),
+        ("rest", rest),
+        ("http", http),
+        ("omadm", omadm),
+        ("admin", admin),
+    ):
         try:
             parse_bind(text)
         except ValueError as error:
@@ -437,6 +455,8 @@ def backend(
             coap=coap,
             rest=rest,
             http=http,
+            admin=admin,
+            admin_token_file=admin_token_file,
             omadm=omadm,
             omadm_cert=omadm_cert,
             omadm_key=omadm_key,

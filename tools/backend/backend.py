@@ -11,6 +11,8 @@ from sqlalchemy import Connection
 
 from agent.runtime.journal import Ring
 from agent.runtime.runtime import Runtime
+from tools.backend.admin.app import build_admin_app
+from tools.backend.admin.token import new_token
 from tools.backend.administration import Administration
 from tools.backend.campaigns import states
 from tools.backend.campaigns.engine import CampaignEngine
@@ -81,6 +83,9 @@ class Backend(Administration):
         self._operator: OperatorNetwork | None = None
         self._listeners: dict[str, AsgiListener] = {}
         self.app = build_app(self)
+        self.admin_token = self.config.admin_token or new_token()
+        self.admin_app = build_admin_app(self, self.admin_token)
+        """What `config.admin` serves: administration, with a token of its own."""
         self.device_app = DeviceApp(lambda: self.http)
         """The device wire as an ASGI application, whether or not a listener serves it."""
         self.omadm_app = OmadmApp(lambda: self.omadm)
@@ -156,6 +161,8 @@ class Backend(Administration):
             await self._listen("omadm", AsgiListener(self.omadm_app, omadm, "OMA-DM", tls))
         if self.config.rest is not None:
             await self._listen("rest", AsgiListener(self.app, self.config.rest))
+        if self.config.admin is not None:
+            await self._listen("admin", AsgiListener(self.admin_app, self.config.admin, "admin"))
 
     async def _listen(self, name: str, listener: AsgiListener) -> None:
         await listener.start()
@@ -279,6 +286,12 @@ class Backend(Administration):
     @property
     def rest_address(self) -> tuple[str, int] | None:
         listener = self._listeners.get("rest")
+        return None if listener is None else listener.local
+
+    @property
+    def admin_address(self) -> tuple[str, int] | None:
+        """Where administrators come; None without a listener."""
+        listener = self._listeners.get("admin")
         return None if listener is None else listener.local
 
     @property

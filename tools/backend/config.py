@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
 from tools.backend.faces.base import TlsFiles
 from tools.backend.store.writer import MEMORY
@@ -26,6 +26,10 @@ class BackendConfig:
     """Seconds between two check-ins of an HTTP device; None takes the timing profile's."""
     rest: tuple[str, int] | None = None
     """None serves no REST listener; `Backend.app` can be called in-process all the same."""
+    admin: tuple[str, int] | None = None
+    """Where administrators come; None as for `rest`, with `Backend.admin_app`."""
+    admin_token: str = field(default="", repr=False)
+    """The administrator's token; empty draws a fresh one."""
     timing: str = "documented"
     account: str = DEFAULT_ACCOUNT
     pilot_waived: bool = False

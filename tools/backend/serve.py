@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import ipaddress
 import json
 import os
 import signal
@@ -11,6 +12,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from agent.runtime.runtime import Runtime
+from tools.backend.admin.token import token_from_file
 from tools.backend.backend import Backend, BackendConfig, authority
 from tools.backend.errors import BackendError, StoreError
 from tools.backend.faces.base import TlsFiles
@@ -54,6 +56,11 @@ class ServeOptions:
     """Seconds between two check-ins of an HTTP device; None takes the timing's."""
     seed: int = 0
     """Of message ids and tokens, together with the number of the start."""
+    admin: str = "127.0.0.1:8081"
+    """Where administrators come: loopback, unless somebody says otherwise."""
+    admin_token_file: Path | None = None
+    """Holds the administrator's token; it is made when it is not there. None: a fresh token at
+    each start, which the ready file names."""
     omadm: str = "127.0.0.1:8091"
     omadm_cert: Path | None = None
     """PEM files of the OMA-DM listener; with both it speaks TLS."""
@@ -91,6 +98,20 @@ def tls_files(cert: Path | None, key: Path | None, client_ca: Path | None) -> Tl
     return TlsFiles(cert, key, client_ca)
 
 
+def admin_token(options: ServeOptions) -> str:
+    """The administrator's token, empty when there is no file for it. Raises TokenRefused."""
+    path = options.admin_token_file
+    return "" if path is None else token_from_file(path)
+
+
+def is_loopback(host: str) -> bool:
+    """Whether nobody but this machine can come to an address; a name is not looked up."""
+    try:
+        return ipaddress.ip_address(host).is_loopback
+    except ValueError:
+        return host == "localhost"
+
+
 def write_ready_file(path: Path, backend: Backend) -> None:
     """Say where we listen and how to log in: complete at once, for the owner only."""
     listeners = {"coap": f"coap://{authority(backend.coap_address)}"}
@@ -105,6 +126,9 @@ def write_ready_file(path: Path, backend: Backend) -> None:
         "listeners": listeners,
         "account": {"name": account.name, "secret": account.secret},
     }
+    if backend.admin_address is not None:
+        url = f"http://{authority(backend.admin_address)}"
+        content["admin"] = {"url": url, "token": backend.admin_token}
     draft = path.with_name(f".{path.name}.{os.getpid()}")
     # Exclusive: a draft of that name that is not ours must not receive the secret.
     draft.unlink(missing_ok=True)
@@ -126,6 +150,8 @@ def serve(options: ServeOptions) -> int:
             db=database_path(options.db),
             coap=parse_bind(options.coap),
             rest=parse_bind(options.rest),
+            admin=parse_bind(options.admin),
+            admin_token=admin_token(options),
             http=parse_bind(options.http),
             omadm=parse_bind(options.omadm),
             omadm_tls=tls_files(options.omadm_cert, options.omadm_key, None),
@@ -158,6 +184,19 @@ async def _serve(config: BackendConfig, ready_file: Path | None, seed: int) -> i
                     f"OMA-DM on {backend.omadm_url}, REST on {rest}",
                     file=sys.stderr,
                 )
+                if backend.admin_address is not None:
+                    host = backend.admin_address[0]
+                    print(
+                        f"fotilla backend: administration on {authority(backend.admin_address)}",
+                        file=sys.stderr,
+                    )
+                    if not is_loopback(host):
+                        print(
+                            f"fotilla backend: warning: --admin {host} is no loopback address: "
+                            "whoever reaches it and knows the token can change everything, and "
+                            "the token crosses the network in clear",
+                            file=sys.stderr,
+                        )
                 if ready_file is not None:
                     write_ready_file(ready_file, backend)
                 await stopping.wait()

@@ -61,7 +61,7 @@ class Case:
 async def stock(backend: BackendProcess, protocol: str) -> tuple[Credential, ...]:
     """A package and devices; the credentials of those that need some."""
     what = {"name": "app", "version": VERSION, "versionFrom": "1.0.0", "releaseNote": NOTE}
-    async with backend.login() as admin:
+    async with backend.administrator() as admin:
         await ok(
             await admin.put("/admin/firmware", params={**what, "protocol": protocol}, content=IMAGE)
         )

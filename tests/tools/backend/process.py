@@ -21,7 +21,7 @@ from tools.backend.serve import ServeOptions, serve
 coap, http, rest, db, ready = sys.argv[1:]
 options = ServeOptions(
     coap=coap, rest=rest, http=http, omadm="127.0.0.1:0", db=db, ready_file=Path(ready),
-    timing="immediate", pilot_waived=True,
+    admin="127.0.0.1:0", timing="immediate", pilot_waived=True,
 )
 sys.exit(serve(options))
 """
@@ -89,6 +89,12 @@ class BackendProcess:
         assert self.process is not None
         self.process.send_signal(signal.SIGINT)
         return self.process.wait(timeout=READY_WITHIN)
+
+    def administrator(self) -> httpx.AsyncClient:
+        """A client of the admin API, to be used as a context manager."""
+        where = self.ready["admin"]
+        headers = {"Authorization": f"Bearer {where['token']}"}
+        return httpx.AsyncClient(base_url=where["url"], headers=headers)
 
     @asynccontextmanager
     async def login(self) -> AsyncIterator[httpx.AsyncClient]:

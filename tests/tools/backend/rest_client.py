@@ -1,4 +1,4 @@
-"""A client of the REST API that is logged in as the SDK does it."""
+"""Clients of the backend's applications, logged in as the SDK does it or as the administrator."""
 
 from __future__ import annotations
 
@@ -13,6 +13,17 @@ from tools.backend.backend import Backend
 
 def basic(name: str, secret: str) -> dict[str, str]:
     return {"Authorization": "Basic " + base64.b64encode(f"{name}:{secret}".encode()).decode()}
+
+
+@asynccontextmanager
+async def administrator(backend: Backend) -> AsyncIterator[httpx.AsyncClient]:
+    """A client of the admin API."""
+    transport = httpx.ASGITransport(app=backend.admin_app)
+    headers = {"Authorization": f"Bearer {backend.admin_token}"}
+    async with httpx.AsyncClient(
+        transport=transport, base_url="http://admin", headers=headers
+    ) as client:
+        yield client
 
 
 @asynccontextmanager

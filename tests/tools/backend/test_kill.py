@@ -110,7 +110,7 @@ async def test_kill_at_each_position(tmp_path: Path) -> None:
             restarts.cancel()
         assert [meter.point for meter in meters] == [""] * len(points)
         assert backend.starts > len(points)
-        async with backend.login() as client:
+        async with backend.administrator() as client:
             beliefs = {}
             for meter in meters:
                 seen = await ok(await client.get(f"/admin/devices/{meter.name}/belief"))
@@ -137,9 +137,10 @@ async def keep_up(backend: BackendProcess, struck: asyncio.Event) -> None:
 async def make_campaign(backend: BackendProcess, meters: list[Striking]) -> str:
     ids = [meter.name.removeprefix("urn:imei:") for meter in meters]
     today = datetime.datetime.now(datetime.UTC).date()
+    async with backend.administrator() as admin:
+        await ok(await admin.put("/admin/firmware?name=app&version=2.0.0", content=IMAGE))
+        await ok(await admin.put("/admin/devices", json=[{"deviceId": name} for name in ids]))
     async with backend.login() as client:
-        await ok(await client.put("/admin/firmware?name=app&version=2.0.0", content=IMAGE))
-        await ok(await client.put("/admin/devices", json=[{"deviceId": name} for name in ids]))
         account = backend.ready["account"]["name"]
         made = await ok(
             await client.post(

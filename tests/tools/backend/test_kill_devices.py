@@ -160,7 +160,7 @@ async def test_real_devices_outlive_every_death_of_their_backend(tmp_path: Path)
         assert struck.left == set()
         assert backend.starts > len(PLACES) * len(DELIVERIES)
         beliefs = {}
-        async with backend.login() as client:
+        async with backend.administrator() as client:
             for meter in meters:
                 seen = await ok(await client.get(f"/admin/devices/{meter.device.name}/belief"))
                 beliefs[meter.device.name] = Belief(
@@ -183,9 +183,10 @@ async def test_real_devices_outlive_every_death_of_their_backend(tmp_path: Path)
 async def make_campaign(backend: BackendProcess, meters: list[Meter]) -> str:
     today = datetime.datetime.now(datetime.UTC).date()
     inventory = [{"deviceId": meter.id, "delivery": meter.delivery} for meter in meters]
+    async with backend.administrator() as admin:
+        await ok(await admin.put("/admin/firmware?name=app&version=2.0.0", content=NEW))
+        await ok(await admin.put("/admin/devices", json=inventory))
     async with backend.login() as client:
-        await ok(await client.put("/admin/firmware?name=app&version=2.0.0", content=NEW))
-        await ok(await client.put("/admin/devices", json=inventory))
         account = backend.ready["account"]["name"]
         made = await ok(
             await client.post(

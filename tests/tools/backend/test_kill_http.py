@@ -105,12 +105,13 @@ async def test_kill_at_each_step(tmp_path: Path) -> None:
     ids = [str(350000000000000 + number) for number in range(len(POINTS))]
     today = datetime.datetime.now(datetime.UTC).date()
     account = backend.ready["account"]["name"]
-    async with backend.login() as client:
-        await ok(await client.put("/admin/firmware?name=a&version=2&protocol=HTTP", content=IMAGE))
+    async with backend.administrator() as admin:
+        await ok(await admin.put("/admin/firmware?name=a&version=2&protocol=HTTP", content=IMAGE))
         records = [{"deviceId": one, "protocol": "HTTP"} for one in ids]
-        await ok(await client.put("/admin/devices", json=records))
+        await ok(await admin.put("/admin/devices", json=records))
         names = [f"urn:imei:{one}" for one in ids]
-        minted = await ok(await client.post("/admin/devices/tokens", json={"names": names}))
+        minted = await ok(await admin.post("/admin/devices/tokens", json={"names": names}))
+    async with backend.login() as client:
         made = await ok(
             await client.post(
                 f"/api/fota/v2/campaigns/{account}",
@@ -147,7 +148,8 @@ async def test_kill_at_each_step(tmp_path: Path) -> None:
         shown = await ok(await client.get(f"/api/fota/v2/campaigns/{account}/{made['id']}"))
         assert shown["status"] == "CampaignEnded"
         assert {item["status"] for item in shown["deviceList"]} == {"UpgradeSuccess"}
+    async with backend.administrator() as admin:
         for meter in meters:
-            seen = await ok(await client.get(f"/admin/devices/{meter.name}/belief"))
+            seen = await ok(await admin.get(f"/admin/devices/{meter.name}/belief"))
             assert (seen["verdict"], seen["firmware"]) == ("updated", "2")
     assert backend.interrupt() == 0

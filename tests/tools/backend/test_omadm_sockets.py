@@ -20,7 +20,7 @@ from agent.runtime.runtime import Runtime
 from protocols.omadm.model import Alert, Message
 from tests.protocols.http.transport.certificates import authority
 from tests.tools.backend.omadm_device import DmDevice
-from tests.tools.backend.rest_client import logged_in
+from tests.tools.backend.rest_client import administrator
 from tests.tools.backend.virtual import CONFIG, IMAGE, started
 from tools.backend.backend import Backend
 from tools.backend.campaigns import states
@@ -48,13 +48,13 @@ async def test_a_notification_and_an_update_over_tls(tmp_path: Path) -> None:
     async with real(files) as backend, httpx.AsyncClient(verify=context) as client:
         assert backend.omadm_url.startswith("https://127.0.0.1:")
         await backend.load_devices([{"name": NAMES[0]}])
-        async with logged_in(backend) as customer:
-            answer = await customer.post("/admin/devices/dm-accounts", json={"names": NAMES[:1]})
+        async with administrator(backend) as admin:
+            answer = await admin.post("/admin/devices/dm-accounts", json={"names": NAMES[:1]})
             minted = answer.json()
             assert (minted["serverId"], minted["auth"]) == ("fotilla", "md5")
             [account] = minted["accounts"].values()
             wrong = {"names": ["IMEI:000000000000000"]}
-            refused = await customer.post("/admin/devices/dm-accounts", json=wrong)
+            refused = await admin.post("/admin/devices/dm-accounts", json=wrong)
             assert refused.status_code == 400
         credential = Credential(
             username=account["username"],

@@ -12,6 +12,7 @@ import httpx
 import pytest
 
 from agent.runtime.runtime import Runtime
+from tests.tools.backend.rest_client import administrator
 from tools.backend.backend import Backend, BackendConfig
 from tools.backend.campaigns.reasons import RETRYABLE
 from tools.backend.inventory import PAGE
@@ -61,12 +62,25 @@ async def api(backend: Backend, anonymous: httpx.AsyncClient) -> httpx.AsyncClie
     return anonymous
 
 
-async def stock(api: httpx.AsyncClient, devices: int = 3) -> list[str]:
+@pytest.fixture
+async def admin(backend: Backend) -> AsyncIterator[httpx.AsyncClient]:
+    async with administrator(backend) as client:
+        yield client
+
+
+async def stock(backend: Backend, devices: int = 3) -> list[str]:
     """A package and devices, through the admin API."""
-    answer = await api.put("/admin/firmware?name=app&version=2.0.0&versionFrom=1.0.0", content=b"x")
+    async with administrator(backend) as admin:
+        return await stocked(admin, devices)
+
+
+async def stocked(admin: httpx.AsyncClient, devices: int) -> list[str]:
+    answer = await admin.put(
+        "/admin/firmware?name=app&version=2.0.0&versionFrom=1.0.0", content=b"x"
+    )
     assert answer.status_code == 200, answer.text
     ids = [str(IMEI + number) for number in range(devices)]
-    answer = await api.put("/admin/devices", json=[{"deviceId": device} for device in ids])
+    answer = await admin.put("/admin/devices", json=[{"deviceId": device} for device in ids])
     assert answer.json() == {"deviceCount": devices}
     return ids
 
@@ -88,8 +102,10 @@ def body(devices: list[str], **changes: Any) -> dict[str, Any]:
     }
 
 
-async def test_a_campaign_is_made_shown_reported_and_cancelled(api: httpx.AsyncClient) -> None:
-    ids = await stock(api)
+async def test_a_campaign_is_made_shown_reported_and_cancelled(
+    backend: Backend, api: httpx.AsyncClient
+) -> None:
+    ids = await stock(backend)
     url = f"{V3}/campaigns/firmware/{ACCOUNT}"
     # The Content-Type that the SDK sends on some calls must not matter.
     made = await api.post(
@@ -123,8 +139,8 @@ async def test_a_campaign_is_made_shown_reported_and_cancelled(api: httpx.AsyncC
         assert [item["id"] for item in found.json()["campaignList"]] == [campaign["id"]]
 
 
-async def test_devices_come_in_pages(api: httpx.AsyncClient) -> None:
-    ids = await stock(api, PAGE + 5)
+async def test_devices_come_in_pages(backend: Backend, api: httpx.AsyncClient) -> None:
+    ids = await stock(backend, PAGE + 5)
     first = (await api.get(f"{V3}/devices/{ACCOUNT}")).json()
     assert first["hasMoreData"] is True
     assert first["maxPageSize"] == PAGE
@@ -138,8 +154,8 @@ async def test_devices_come_in_pages(api: httpx.AsyncClient) -> None:
     assert (await api.get(f"{V3}/devices/{ACCOUNT}?protocol=HTTP")).json()["deviceList"] == []
 
 
-async def test_the_catalogue(api: httpx.AsyncClient) -> None:
-    await stock(api)
+async def test_the_catalogue(backend: Backend, api: httpx.AsyncClient) -> None:
+    await stock(backend)
     found = (await api.get(f"{V3}/firmware/{ACCOUNT}", params={"protocol": "LWM2M"})).json()
     assert [item["firmwareTo"] for item in found] == ["2.0.0"]
     assert (await api.get(f"{V3}/firmware/{ACCOUNT}?protocol=OMD-DM")).json() == []
@@ -177,8 +193,8 @@ async def test_every_refusal_has_the_same_form(
 
 
 @pytest.mark.parametrize("field", sorted(body([])))
-async def test_a_wrong_field_is_named(api: httpx.AsyncClient, field: str) -> None:
-    ids = await stock(api)
+async def test_a_wrong_field_is_named(backend: Backend, api: httpx.AsyncClient, field: str) -> None:
+    ids = await stock(backend)
     answer = await api.post(
         f"{V3}/campaigns/firmware/{ACCOUNT}", json=body(ids, **{field: {"wrong": 1}})
     )
@@ -194,8 +210,8 @@ async def test_too_much_is_413(api: httpx.AsyncClient) -> None:
     assert set(answer.json()) == {"errorCode", "errorMessage"}
 
 
-async def test_pilot_first(api: httpx.AsyncClient) -> None:
-    ids = await stock(api, 21)
+async def test_pilot_first(backend: Backend, api: httpx.AsyncClient) -> None:
+    ids = await stock(backend, 21)
     answer = await api.post(f"{V3}/campaigns/firmware/{ACCOUNT}", json=body(ids))
     assert answer.status_code == 400
     assert "pilot" in answer.json()["errorMessage"]
@@ -243,21 +259,21 @@ async def test_who_may_call(backend: Backend, anonymous: httpx.AsyncClient) -> N
     assert (await anonymous.get(url)).status_code == 401
 
 
-async def test_admin(backend: Backend, api: httpx.AsyncClient) -> None:
-    await stock(api)
-    assert (await api.get("/admin/devices/unknown")).json() == {
+async def test_admin(backend: Backend, admin: httpx.AsyncClient) -> None:
+    await stocked(admin, 3)
+    assert (await admin.get("/admin/devices/unknown")).json() == {
         "identities": [],
         "hasMoreData": False,
     }
-    named = await api.put("/admin/devices", json=[{"name": "meter-1", "delivery": "pull"}])
+    named = await admin.put("/admin/devices", json=[{"name": "meter-1", "delivery": "pull"}])
     assert named.status_code == 200
-    seen = (await api.get("/admin/devices/meter-1/belief")).json()
+    seen = (await admin.get("/admin/devices/meter-1/belief")).json()
     assert (seen["registered"], seen["verdict"]) == (False, "unknown")
     assert backend.inventory.devices["meter-1"].device_id == seen["deviceId"]
     for sent in ([{}], [{"deviceId": "12"}], [{"name": "x", "delivery": "mail"}], {"a": 1}):
-        assert (await api.put("/admin/devices", json=sent)).status_code == 400
-    assert (await api.put("/admin/firmware?name=app&version=2", content=b"")).status_code == 400
-    assert (await api.put("/admin/firmware?version=2", content=b"x")).status_code == 400
+        assert (await admin.put("/admin/devices", json=sent)).status_code == 400
+    assert (await admin.put("/admin/firmware?name=app&version=2", content=b"")).status_code == 400
+    assert (await admin.put("/admin/firmware?version=2", content=b"x")).status_code == 400
 
 
 @pytest.mark.parametrize(
@@ -309,7 +325,7 @@ async def test_a_fault_of_ours_is_answered_in_the_one_error_form(
             monkeypatch.setattr(rest_auth.Sessions, "bearer", lambda *_: 1 / 0)
             transport = httpx.ASGITransport(app=backend.app, raise_app_exceptions=False)
             async with httpx.AsyncClient(transport=transport, base_url="http://b") as client:
-                answer = await client.get("/admin/devices/unknown")
+                answer = await client.get(f"{V3}/devices/{ACCOUNT}")
         finally:
             await backend.stop()
     assert answer.status_code == 500

@@ -11,7 +11,7 @@ import httpx
 import pytest
 
 from tests.tools.backend.http_device import TIME, HttpDevice, devices, in_process
-from tests.tools.backend.rest_client import logged_in
+from tests.tools.backend.rest_client import administrator, logged_in
 from tests.tools.backend.virtual import CONFIG, IMAGE, virtual, world
 from tools.backend.backend import Backend
 from tools.backend.campaigns.kinds import FIRMWARE_V3
@@ -30,10 +30,11 @@ async def served(
     async with (
         world(config) as backend,
         logged_in(backend) as api,
+        administrator(backend) as admin,
         in_process(backend) as client,
     ):
         made = await devices(backend, client, count, IMEI)
-        answer = await api.put(
+        answer = await admin.put(
             "/admin/firmware?name=app&version=2.0.0&versionFrom=1.0.0&protocol=HTTP", content=IMAGE
         )
         assert answer.status_code == 200, answer.text
@@ -482,23 +483,23 @@ async def test_only_http_devices_log() -> None:
 
 @virtual
 async def test_admin_of_http_devices() -> None:
-    async with served(0) as (backend, api, _made):
+    async with served(0) as (backend, api, _made), administrator(backend) as admin:
         sent = [{"name": "meter", "protocol": "HTTP"}, {"name": "given", "token": "token-of-it"}]
-        assert (await api.put("/admin/devices", json=sent)).status_code == 200
+        assert (await admin.put("/admin/devices", json=sent)).status_code == 200
         assert backend.inventory.devices["given"].protocol == "HTTP"
-        answer = await api.post("/admin/devices/tokens", json={"names": ["meter"]})
+        answer = await admin.post("/admin/devices/tokens", json={"names": ["meter"]})
         token = answer.json()["tokens"]["meter"]
         async with in_process(backend) as client:
             await HttpDevice(client, "meter", token).check_in()
             await HttpDevice(client, "given", "token-of-it").check_in()
-        belief = (await api.get("/admin/devices/meter/belief")).json()
+        belief = (await admin.get("/admin/devices/meter/belief")).json()
         assert (belief["registered"], belief["firmware"]) == (True, "1.0.0")
         for bad in ({"names": ["nobody"]}, {"names": 1}, {}):
-            assert (await api.post("/admin/devices/tokens", json=bad)).status_code == 400
+            assert (await admin.post("/admin/devices/tokens", json=bad)).status_code == 400
         for bad in ({"name": "x", "token": "short"}, {"name": "x", "protocol": "GSM"}):
-            assert (await api.put("/admin/devices", json=[bad])).status_code == 400
+            assert (await admin.put("/admin/devices", json=[bad])).status_code == 400
         bad_name = "/admin/firmware?name=a&version=1&protocol=GSM"
-        assert (await api.put(bad_name, content=b"x")).status_code == 400
+        assert (await admin.put(bad_name, content=b"x")).status_code == 400
         listed = await api.get(f"/api/fota/v3/devices/{ACCOUNT}?protocol=HTTP")
         assert {item["protocol"] for item in listed.json()["deviceList"]} == {"HTTP"}
         assert (await api.get(f"/api/fota/v3/devices/{ACCOUNT}")).json()["deviceList"] == []

@@ -30,7 +30,7 @@ async def test_it_serves_until_interrupted_and_keeps_its_secret(tmp_path: Path) 
     assert backend.interrupt() == 0
 
 
-@pytest.mark.parametrize("listener", ["coap", "http", "omadm", "rest"])
+@pytest.mark.parametrize("listener", ["coap", "http", "omadm", "rest", "admin"])
 def test_a_port_in_use_is_a_clear_error(
     tmp_path: Path, capsys: pytest.CaptureFixture[str], listener: str
 ) -> None:
@@ -46,6 +46,7 @@ def test_a_port_in_use_is_a_clear_error(
             http=where if listener == "http" else free,
             omadm=where if listener == "omadm" else free,
             rest=where if listener == "rest" else free,
+            admin=where if listener == "admin" else free,
             db=str(tmp_path / "b.db"),
         )
         assert serve(options) == 2
@@ -62,6 +63,7 @@ def test_a_port_in_use_is_a_clear_error(
         ({"rest": "127.0.0.1:70000"}, "70000"),
         ({"http": "somewhere"}, "somewhere"),
         ({"omadm": "nobody"}, "nobody"),
+        ({"admin": "nobody"}, "nobody"),
         ({"http_cert": Path("/nowhere.pem")}, "certificate and its key"),
         ({"omadm_cert": Path("/nowhere.pem")}, "certificate and its key"),
         ({"omadm_cert": Path("/no.pem"), "omadm_key": Path("/no.pem")}, "OMA-DM listener: /no.pem"),
@@ -74,7 +76,7 @@ def test_a_port_in_use_is_a_clear_error(
 def test_bad_options_are_named(
     capsys: pytest.CaptureFixture[str], changes: dict[str, object], text: str
 ) -> None:
-    free = dict.fromkeys(("coap", "http", "omadm", "rest"), "127.0.0.1:0")
+    free = dict.fromkeys(("coap", "http", "omadm", "rest", "admin"), "127.0.0.1:0")
     options = ServeOptions(**{**free, **changes})  # type: ignore[arg-type]
     assert serve(options) == 2
     error = capsys.readouterr().err
@@ -86,7 +88,7 @@ def test_a_file_that_is_no_database(tmp_path: Path, capsys: pytest.CaptureFixtur
     path = tmp_path / "b.db"
     path.write_bytes(os.urandom(4096))
     free = "127.0.0.1:0"
-    assert serve(ServeOptions(free, free, free, str(path), omadm=free)) == 2
+    assert serve(ServeOptions(free, free, free, str(path), omadm=free, admin=free)) == 2
     assert str(path) in capsys.readouterr().err
 
 

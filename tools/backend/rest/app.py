@@ -8,7 +8,7 @@ from fastapi import APIRouter, FastAPI, Request
 from fastapi.responses import Response
 
 from tools.backend.operator_network import rest as operator_rest
-from tools.backend.rest import admin, v1, v2, v3
+from tools.backend.rest import v1, v2, v3
 from tools.backend.rest import v3_models as shapes
 from tools.backend.rest.answers import answer_errors, openapi_document
 from tools.backend.rest.auth import Sessions, Unauthorized, token_answer, wall_clock
@@ -53,10 +53,9 @@ def build_app(backend: Backend) -> FastAPI:
         sessions.close_session(session)
         return {"sessionToken": session}
 
-    app.include_router(admin.router(backend, sessions))
     app.include_router(operator_rest.router(backend, sessions))
     # Operation names repeat from version to version, so each has a document of its own. What is in
-    # none of them, tokens and administration, is in this one.
+    # none of them, tokens and the operator network, is in this one.
     own = list(app.routes)
     app.openapi = lambda: openapi_document(app.title, "admin", own)  # type: ignore[method-assign]
     versions = {

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import Annotated, Literal
+from typing import Annotated
 
 from pydantic import BaseModel, ConfigDict, Field, StrictBool, StrictStr
 
@@ -140,28 +140,3 @@ class V3AccountDeviceList(_Shape):
 class Login(_Shape):
     username: StrictStr
     password: StrictStr
-
-
-class InventoryDevice(_Shape):
-    """Admin: a device of the inventory; `name` is its identity on the wire."""
-
-    deviceId: StrictStr | None = None
-    name: Annotated[StrictStr, Field(min_length=1, max_length=255)] | None = None
-    make: Text | None = None
-    model: Text | None = None
-    firmware: StrictStr | None = None
-    delivery: Literal["push", "pull"] | None = None
-    protocol: Literal["LWM2M", "HTTP", "OMADM"] | None = None
-    token: Annotated[StrictStr | None, Field(repr=False)] = None
-
-
-class InventoryNames(_Shape):
-    """Admin: devices by identity."""
-
-    names: Annotated[list[StrictStr], Field(max_length=MAX_DEVICES)]
-
-
-class DmAccounts(InventoryNames):
-    """Admin: devices that get a DM account."""
-
-    auth: Literal["none", "basic", "md5", "hmac"] = "md5"

@@ -1,0 +1,1 @@
+"""Administration of the backend: what the public API has no call for (docs/backend-admin.md)."""

@@ -1,0 +1,46 @@
+"""The application of the administrator: its own listener, token and OpenAPI document.
+
+Routes are in one file for each topic. Every one of them asks for the token, but for the two that
+say how the backend is (`/healthz`, `/readyz`).
+"""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any
+
+from fastapi import Depends, FastAPI
+
+from tools.backend.admin import devices, firmware
+from tools.backend.admin.token import AdminToken
+from tools.backend.rest.answers import answer_errors, openapi_document
+
+if TYPE_CHECKING:
+    from tools.backend.backend import Backend
+
+TITLE = "Software Management Services, reference backend: administration"
+
+TOPICS = (devices.router, firmware.router)
+
+
+def build_admin_app(backend: Backend, token: str) -> FastAPI:
+    """The app of a backend; it may be made before the backend is started. `app.state.token` is the
+    AdminToken, for whoever adds routes."""
+    app = FastAPI(
+        title=TITLE,
+        docs_url=None,
+        redoc_url=None,
+        openapi_url=None,
+        generate_unique_id_function=lambda route: route.name,
+    )
+    guard = app.state.token = AdminToken(token)
+    answer_errors(app)
+    required = [Depends(guard.required)]
+    for topic in TOPICS:
+        app.include_router(topic(backend), prefix="/admin", dependencies=required)
+    own = list(app.routes)
+
+    @app.get("/admin/openapi.json", include_in_schema=False, dependencies=required)
+    async def document() -> dict[str, Any]:
+        return openapi_document(TITLE, "admin", own)
+
+    return app

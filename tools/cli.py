@@ -7,7 +7,6 @@ FOTILLA_TRACEBACK=1 brings it back for whoever debugs fotilla itself.
 
 from __future__ import annotations
 
-import ipaddress
 import json
 import os
 import sys
@@ -16,20 +15,45 @@ from typing import Annotated, NoReturn
 
 import typer
 
-from agent.misbehaviour import Misbehaviour
+from tools.cli_options import (
+    Authorities,
+    Bandwidth,
+    Bind,
+    Credentials,
+    Duration,
+    Fault,
+    JournalFile,
+    Json,
+    Key,
+    Lifetime,
+    MaxLag,
+    Misbehave,
+    Option,
+    Protocol,
+    Ramp,
+    Report,
+    Running,
+    Seed,
+    SlotSize,
+    fault_shares,
+    ip_address,
+    link_rate,
+    misbehaviours,
+    name_values,
+    ramp_rate,
+    read,
+    run_seconds,
+    slot_bytes,
+    trusted_keys,
+)
 from tools.fleet.spec import (
     DEFAULT_LIFETIME,
     DEFAULT_MAX_LAG,
-    FAULTS,
     MAX_DEVICES,
-    FaultShare,
     FleetSpec,
     SpecError,
     check_whole,
-    parse_fault,
-    parse_misbehaviour,
     parse_option,
-    parse_rate,
     parse_seconds,
     parse_size,
 )
@@ -38,7 +62,6 @@ from tools.output import reader_may_leave
 BAD_INPUT = 2
 INVALID_RUN = 4
 INTERRUPTED = 130
-LONGEST_CHECK_IN = 366 * 86_400  # seconds; a device that is heard of less often is a lost one
 
 app = typer.Typer(
     name="fotilla",
@@ -59,87 +82,6 @@ _FLAGS = {
     "name": "--endpoint",
     "options": "--option",
 }
-
-Protocol = Annotated[str, typer.Option("--protocol", metavar="NAME", help="What devices speak.")]
-SlotSize = Annotated[
-    str, typer.Option("--slot-size", metavar="SIZE", help="Flash slot; a larger image is refused.")
-]
-Lifetime = Annotated[
-    int, typer.Option("--lifetime", metavar="SECONDS", help="How long a registration lasts.")
-]
-Ramp = Annotated[
-    str | None, typer.Option("--ramp", metavar="N/s", help="Devices started per second.")
-]
-Duration = Annotated[
-    str | None, typer.Option("--duration", metavar="TIME", help="End the run after 90s, 5m, 2h.")
-]
-Seed = Annotated[
-    int, typer.Option("--seed", metavar="N", help="The same seed draws the same random numbers.")
-]
-Bind = Annotated[
-    str | None, typer.Option("--bind", metavar="ADDR", help="Local address of the devices.")
-]
-Fault = Annotated[
-    list[str] | None,
-    typer.Option(
-        "--fault", metavar="NAME[=SHARE%]", help=f"Repeatable. Known: {', '.join(FAULTS)}."
-    ),
-]
-Misbehave = Annotated[
-    list[str] | None,
-    typer.Option(
-        "--misbehave",
-        metavar="NAME[=SHARE%]",
-        help="What devices do wrong on purpose; the answers are judged. Repeatable.",
-    ),
-]
-Bandwidth = Annotated[
-    str | None,
-    typer.Option("--bandwidth", metavar="SIZE/s", help="Of each device's link; HTTP and MQTT."),
-]
-MaxLag = Annotated[
-    str,
-    typer.Option(
-        "--max-lag",
-        metavar="SECONDS",
-        help="How late our own scheduler may be before the run is invalid (exit code 4).",
-    ),
-]
-Option = Annotated[
-    list[str] | None,
-    typer.Option(
-        "--option", metavar="NAME=VALUE", help="Setting that only this protocol has. Repeatable."
-    ),
-]
-Credentials = Annotated[
-    Path | None,
-    typer.Option(
-        "--credentials",
-        metavar="FILE.csv",
-        help="Columns name, token, username, password, certificate, key. "
-        "FOTILLA_TOKEN is one token for all.",
-    ),
-]
-Authorities = Annotated[
-    Path | None,
-    typer.Option("--ca", metavar="PEM", help="What devices trust to have signed the server."),
-]
-Report = Annotated[str, typer.Option("--report", metavar="DIR", help="Where the report goes.")]
-JournalFile = Annotated[
-    str | None,
-    typer.Option("--journal", metavar="FILE", help="Write every state change as JSON Lines."),
-]
-Json = Annotated[
-    bool, typer.Option("--json", help="Print one JSON object on standard output, nothing else.")
-]
-Key = Annotated[
-    list[Path] | None,
-    typer.Option("--key", metavar="PEM", help="Public key that devices trust; repeatable."),
-]
-Running = Annotated[
-    Path | None,
-    typer.Option("--running", metavar="FILE", help="Factory image; default: one built as 0.0.0."),
-]
 
 
 @app.callback()
@@ -192,15 +134,15 @@ def demo(
         groups=parse_groups(devices, protocol),
         named_by="devices" if "=" in devices else "protocol",
         image_size=parse_size("image_size", image_size),
-        slot_size=_slot_size(slot_size),
+        slot_size=slot_bytes(slot_size),
         lifetime=lifetime,
-        ramp=_rate(ramp),
-        duration=_seconds(duration),
+        ramp=ramp_rate(ramp),
+        duration=run_seconds(duration),
         seed=seed,
-        bind=_address(bind),
-        faults=_faults(fault),
-        misbehave=_misbehaviours(misbehave),
-        bandwidth=_bandwidth(bandwidth),
+        bind=ip_address(bind),
+        faults=fault_shares(fault),
+        misbehave=misbehaviours(misbehave),
+        bandwidth=link_rate(bandwidth),
         max_lag=parse_seconds("max_lag", max_lag),
         report_dir=report,
         journal=journal,
@@ -282,21 +224,21 @@ def run(
         server=server,
         devices=devices,
         names=device_list,
-        image=_read("--image", image),
-        keys=_keys(key),
+        image=read("--image", image),
+        keys=trusted_keys(key),
         protocol=protocol,
-        running=None if running is None else _read("--running", running),
-        slot_size=_slot_size(slot_size),
+        running=None if running is None else read("--running", running),
+        slot_size=slot_bytes(slot_size),
         lifetime=lifetime,
-        ramp=_rate(ramp),
-        duration=_seconds(duration),
+        ramp=ramp_rate(ramp),
+        duration=run_seconds(duration),
         seed=seed,
-        bind=_address(bind),
-        faults=_faults(fault),
-        misbehave=_misbehaviours(misbehave),
-        bandwidth=_bandwidth(bandwidth),
+        bind=ip_address(bind),
+        faults=fault_shares(fault),
+        misbehave=misbehaviours(misbehave),
+        bandwidth=link_rate(bandwidth),
         max_lag=parse_seconds("max_lag", max_lag),
-        options=_options(option),
+        options=name_values(option),
         credentials=credential_file.credentials(credentials, device_list, authorities),
         report_dir=report,
         serve_image=serve_image,
@@ -345,15 +287,15 @@ def device(
         server=server,
         name=endpoint,
         protocol=protocol,
-        running=None if running is None else _read("--running", running),
-        keys=_keys(key),
-        slot_size=_slot_size(slot_size),
+        running=None if running is None else read("--running", running),
+        keys=trusted_keys(key),
+        slot_size=slot_bytes(slot_size),
         lifetime=lifetime,
         seed=seed,
-        bind=_address(bind),
-        faults=_faults(fault),
+        bind=ip_address(bind),
+        faults=fault_shares(fault),
         credential=given[0] if given else NO_CREDENTIAL,
-        options=_options(option),
+        options=name_values(option),
         trace=trace,
         as_json=as_json,
     )
@@ -362,118 +304,9 @@ def device(
     return single(options)
 
 
-@app.command()
-def backend(
-    coap: Annotated[
-        str, typer.Option("--coap", metavar="HOST:PORT", help="Where devices come; port 0: any.")
-    ] = "127.0.0.1:5683",
-    rest: Annotated[
-        str, typer.Option("--rest", metavar="HOST:PORT", help="Where people come; port 0: any.")
-    ] = "127.0.0.1:8080",
-    http: Annotated[
-        str,
-        typer.Option("--http", metavar="HOST:PORT", help="Where HTTP devices come; port 0: any."),
-    ] = "127.0.0.1:8090",
-    admin: Annotated[
-        str,
-        typer.Option("--admin", metavar="HOST:PORT", help="Where administrators come; 0: any."),
-    ] = "127.0.0.1:8081",
-    admin_token_file: Annotated[
-        Path | None,
-        typer.Option(
-            "--admin-token-file",
-            metavar="FILE",
-            help="Holds the administrator's token; made when missing.",
-        ),
-    ] = None,
-    omadm: Annotated[
-        str,
-        typer.Option(
-            "--omadm", metavar="HOST:PORT", help="Where OMA-DM devices come; port 0: any."
-        ),
-    ] = "127.0.0.1:8091",
-    omadm_cert: Annotated[
-        Path | None,
-        typer.Option("--omadm-cert", metavar="FILE", help="PEM certificate of that listener."),
-    ] = None,
-    omadm_key: Annotated[
-        Path | None, typer.Option("--omadm-key", metavar="FILE", help="Its PEM key.")
-    ] = None,
-    http_cert: Annotated[
-        Path | None,
-        typer.Option("--http-cert", metavar="FILE", help="PEM certificate of that listener."),
-    ] = None,
-    http_key: Annotated[
-        Path | None, typer.Option("--http-key", metavar="FILE", help="Its PEM key.")
-    ] = None,
-    http_client_ca: Annotated[
-        Path | None,
-        typer.Option(
-            "--http-client-ca", metavar="FILE", help="PEM authority of device certificates."
-        ),
-    ] = None,
-    check_in: Annotated[
-        str | None,
-        typer.Option("--check-in", metavar="TIME", help="From one check-in to the next."),
-    ] = None,
-    database: Annotated[
-        str, typer.Option("--database", metavar="FILE|URL", help="SQLite file or database URL.")
-    ] = "fotilla-backend.db",
-    ready_file: Annotated[
-        Path | None,
-        typer.Option("--ready-file", metavar="PATH", help="Written once it serves, as JSON."),
-    ] = None,
-    timing: Annotated[
-        str,
-        typer.Option("--timing", metavar="NAME", help="How long campaigns take to start and end."),
-    ] = "documented",
-    pilot_waived: Annotated[
-        bool, typer.Option("--pilot-waived", help="Let a campaign begin without a pilot.")
-    ] = False,
-    seed: Seed = 0,
-) -> int:
-    """The reference backend alone."""
-    check_whole("seed", seed, 0, 2**64 - 1)
-    from tools.backend.serve import ServeOptions, parse_bind, serve
-    from tools.backend.timing import TIMINGS
-
-    if timing not in TIMINGS:
-        raise SpecError("timing", f"no timing {timing!r}; known: {', '.join(TIMINGS)}")
-    for field, text in (
-        ("coap", coap),
-        ("rest", rest),
-        ("http", http),
-        ("omadm", omadm),
-        ("admin", admin),
-    ):
-        try:
-            parse_bind(text)
-        except ValueError as error:
-            raise SpecError(field, str(error)) from None
-    return serve(
-        ServeOptions(
-            coap=coap,
-            rest=rest,
-            http=http,
-            admin=admin,
-            admin_token_file=admin_token_file,
-            omadm=omadm,
-            omadm_cert=omadm_cert,
-            omadm_key=omadm_key,
-            db=database,
-            ready_file=ready_file,
-            timing=timing,
-            pilot_waived=pilot_waived,
-            http_cert=http_cert,
-            http_key=http_key,
-            http_client_ca=http_client_ca,
-            check_in=_check_in(check_in),
-            seed=seed,
-        )
-    )
-
-
-@app.command(
+# These two are handed on as typed: importing them for their help alone would slow down every
+# command.
+_handed_on = app.command(
     add_help_option=False,
     context_settings={
         "ignore_unknown_options": True,
@@ -482,94 +315,22 @@ def backend(
         "help_option_names": [],
     },
 )
+
+
+@_handed_on
+def backend(ctx: typer.Context) -> int:
+    """The reference backend alone."""
+    from tools.backend.cli import app as backend_app
+
+    return int(backend_app(args=ctx.args, prog_name="fotilla backend", standalone_mode=False) or 0)
+
+
+@_handed_on
 def image(ctx: typer.Context) -> int:
     """Build, sign, inspect and verify images; make signing keys."""
     from tools.image_cli import app as image_app
 
-    # Handed on as typed: importing it for its help alone would slow down every command.
     return int(image_app(args=ctx.args, prog_name="fotilla image", standalone_mode=False) or 0)
-
-
-def _read(flag: str, path: Path) -> bytes:
-    from firmware_images import UnusableInput
-    from tools.image_files import read_file
-
-    try:
-        return read_file(path)
-    except OSError as error:
-        raise UnusableInput(f"{flag} {path}: {error.strerror or error}") from None
-    except UnusableInput as error:
-        raise UnusableInput(f"{flag} {error}") from None
-
-
-def _keys(paths: list[Path] | None) -> tuple[bytes, ...]:
-    from firmware_images import UnusableInput
-    from firmware_images.keys import PublicKey
-
-    pems: list[bytes] = []
-    for path in paths or []:
-        pem = _read("--key", path)
-        try:
-            PublicKey.from_pem(pem, str(path))
-        except UnusableInput as error:
-            raise UnusableInput(f"--key {error}") from None
-        pems.append(pem)
-    return tuple(pems)
-
-
-def _slot_size(text: str) -> int:
-    from agent.trailer import capacity
-
-    size = parse_size("slot_size", text)
-    try:
-        capacity(size)
-    except ValueError as error:
-        raise SpecError("slot_size", str(error)) from None
-    return size
-
-
-def _rate(text: str | None) -> float | None:
-    return None if text is None else parse_rate("ramp", text)
-
-
-def _seconds(text: str | None) -> float | None:
-    return None if text is None else parse_seconds("duration", text)
-
-
-def _faults(texts: list[str] | None) -> tuple[FaultShare, ...]:
-    return tuple(parse_fault(text) for text in texts or [])
-
-
-def _misbehaviours(texts: list[str] | None) -> tuple[tuple[Misbehaviour, float], ...]:
-    return tuple(parse_misbehaviour(text) for text in texts or [])
-
-
-def _options(texts: list[str] | None) -> tuple[tuple[str, str], ...]:
-    return tuple(parse_option(text) for text in texts or [])
-
-
-def _bandwidth(text: str | None) -> float | None:
-    if text is None:
-        return None
-    return float(parse_size("bandwidth", text.strip().removesuffix("/s")))
-
-
-def _check_in(text: str | None) -> float | None:
-    if text is None:
-        return None
-    seconds = parse_seconds("check_in", text)
-    if not 1 <= seconds <= LONGEST_CHECK_IN:
-        raise SpecError("check_in", f"{seconds:g} s is not between 1 s and a year")
-    return seconds
-
-
-def _address(text: str | None) -> str | None:
-    if text is None:
-        return None
-    try:
-        return str(ipaddress.ip_address(text))
-    except ValueError:
-        raise SpecError("bind", f"{text!r} is not an IP address") from None
 
 
 def _flag(field: str) -> str:

@@ -12,7 +12,7 @@ from pathlib import Path
 
 import pytest
 
-import tools.backend.serve
+import tools.backend.cli
 import tools.fleet
 from firmware_images.keys import KeyType, generate_key
 from firmware_images.mcuboot import Version, build_image
@@ -50,7 +50,7 @@ def commands(monkeypatch: pytest.MonkeyPatch) -> Commands:
             setattr(fake, name, stand_in.take)
         monkeypatch.setitem(sys.modules, module, fake)
     monkeypatch.setattr(tools.fleet, "commands", sys.modules["tools.fleet.commands"], raising=False)
-    monkeypatch.setattr(tools.backend.serve, "serve", stand_in.take)
+    monkeypatch.setattr(tools.backend.cli, "serve", stand_in.take)
     return stand_in
 
 

@@ -28,6 +28,7 @@ from tests.agent.parts import new_image, old_image, trusted
 SERVER = "http://backend.test:8080"
 SLOT = 64 * 1024
 DAY = 86_400.0
+GOOD = ["downloading", "downloaded", "installing", "success"]
 STATES = ("downloading", "downloaded", "installing", "success", "failed")
 REASONS = {
     "cancelled",
@@ -371,3 +372,12 @@ def client(device: Device) -> CheckInClient:
 
 def package() -> bytes:
     return new_image()
+
+
+def hour(w, at: float) -> float:
+    """Hour of the day, UTC, of an instant of the run's clock."""
+    return at / 3600 % 24  # virtual runs begin at midnight
+
+
+def first(w, state: str) -> float:
+    return next(at for at, _, body, _ in w.backend.reports if body["state"] == state)

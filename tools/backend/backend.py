@@ -42,7 +42,10 @@ from tools.backend.listener import AsgiListener
 from tools.backend.operator_network.network import OperatorNetwork
 from tools.backend.rest.app import build_app
 from tools.backend.store import rows as store
-from tools.backend.store.writer import SyncRunner, ThreadRunner, Writer
+from tools.backend.store.database import parse_database
+from tools.backend.store.runners import open_runner
+from tools.backend.store.schema import open_schema
+from tools.backend.store.writer import Writer
 from tools.backend.timing import DAY, BackendTime, date_text, timing
 from tools.fleet.audit import UNKNOWN, Belief
 
@@ -76,6 +79,7 @@ class Backend(Administration):
         self.finished = asyncio.Event()
         """Set while there is at least one campaign and all of them have ended."""
         self._ring = Ring()
+        self._database = parse_database(self.config.db)
         self._writer: Writer | None = None
         self._engine: CampaignEngine | None = None
         self.faces: dict[str, DeviceFace] = {}
@@ -96,9 +100,8 @@ class Backend(Administration):
     async def start(self) -> None:
         """Open the store and the listeners. Raises StoreError or ListenerRefused."""
         inline = self.runtime.clock.virtual
-        runner = SyncRunner(self.config.db) if inline else ThreadRunner(self.config.db)
+        runner = open_runner(self._database, virtual=inline, durable=self.config.durable)
         writer = self._writer = Writer(runner, before_commit=self._stamp)
-        writer.start()
         try:
             await self._start(writer)
         except BaseException:
@@ -115,9 +118,9 @@ class Backend(Administration):
         )
         operator = self._operator = OperatorNetwork(self.runtime, writer, self.time, self.inventory)
         try:
-            loaded = await writer.submit(self._load)
+            loaded = await writer.open(self._load)
         except StoreError as error:
-            raise StoreError(f"cannot use {self.config.db}: {error}") from error
+            raise StoreError(f"cannot use {self._database}: {error}") from error
         self.time.resume(loaded.last_committed)
         logs.start()
         operator.start()
@@ -186,7 +189,7 @@ class Backend(Administration):
             self._writer = None
 
     def _load(self, connection: Connection) -> _Loaded:
-        store.open_schema(connection)
+        open_schema(connection)
         last = store.counter(connection, "clock") or 0.0
         starts = int(store.counter(connection, "starts") or 0) + 1
         store.put_counter(connection, "starts", starts)

@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass, field
 
 from tools.backend.faces.base import TlsFiles
-from tools.backend.store.writer import MEMORY
+from tools.backend.store.database import MEMORY
 
 DEFAULT_ACCOUNT = "0000000000-00001"
 
@@ -14,7 +14,10 @@ DEFAULT_ACCOUNT = "0000000000-00001"
 class BackendConfig:
     """How a backend is set up."""
 
-    db: str = MEMORY
+    db: str = field(default=MEMORY, repr=False)
+    """An SQLite file or the URL of a database, as `parse_database` takes it."""
+    durable: str = "normal"
+    """One of `store.database.DURABILITIES`."""
     coap: tuple[str, int] = ("127.0.0.1", 0)
     http: tuple[str, int] | None = ("127.0.0.1", 0)
     """Where HTTP devices come; None serves them in-process only, as virtual time always does."""

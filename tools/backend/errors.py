@@ -11,6 +11,10 @@ class StoreError(BackendError):
     """The database could not be opened, read or written: ours to report, nobody's request."""
 
 
+class StoreUnavailable(StoreError):
+    """The database cannot be reached now; what was asked may work later."""
+
+
 class RequestRefused(BackendError):
     """A request that the API answers with a 4xx. The caller is at fault, and the text says how."""
 

@@ -51,6 +51,7 @@ def kill(backend: Backend) -> None:
     backend.lwm2m.endpoint.abandon()
     backend.writer._queue.clear()
     backend.writer._push = lambda _change: None  # type: ignore[method-assign]
+    backend.writer._runner._engine.dispose()
 
 
 @virtual

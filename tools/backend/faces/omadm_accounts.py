@@ -16,7 +16,6 @@ from sqlalchemy import (
     Float,
     Integer,
     LargeBinary,
-    String,
     Table,
     bindparam,
     select,
@@ -27,6 +26,7 @@ from agent.credentials import Credential
 from protocols.omadm.auth import AuthType
 from tools.backend.store.rows import upsert
 from tools.backend.store.tables import metadata
+from tools.backend.store.types import String
 
 SERVER_ID = "fotilla"
 """AAuthName of the server and ServerID of the account: equal, as the two normally are."""

@@ -11,7 +11,6 @@ from sqlalchemy import (
     Float,
     Integer,
     LargeBinary,
-    String,
     Table,
     bindparam,
     delete,
@@ -21,6 +20,7 @@ from sqlalchemy import (
 
 from tools.backend.store.rows import upsert
 from tools.backend.store.tables import metadata
+from tools.backend.store.types import String
 
 attachments = Table(
     "attachments",

@@ -12,16 +12,20 @@ from dataclasses import asdict, dataclass
 from typing import Any
 
 from sqlalchemy import Connection, RowMapping, bindparam, delete, insert, select, update
-from sqlalchemy.dialects import sqlite
+from sqlalchemy.dialects import postgresql
 
 from tools.backend.errors import StoreError
 from tools.backend.inventory import Account, ConfigFile, Device, Firmware
 from tools.backend.store import tables
 
+INSERT = postgresql.insert
+"""`INSERT` with `ON CONFLICT`, for both databases: SQLite took the syntax over from PostgreSQL, and
+PostgreSQL's construct compiles on SQLite; the reverse is not so."""
+
 
 def upsert(table: Any, *keys: str) -> Any:
     """`INSERT` of one row of `table`, or `UPDATE` of the one with the same `keys`."""
-    statement = sqlite.insert(table)
+    statement = INSERT(table)
     columns = {
         column.name: statement.excluded[column.name]
         for column in table.columns
@@ -40,9 +44,30 @@ PUT_REPORT = upsert(tables.reports, "device", "campaign")
 PUT_LOGGING = upsert(tables.logging, "device")
 ADD_CHECK_IN = insert(tables.check_ins)
 ADD_LOG = insert(tables.logs)
-PUT_CONTENT = sqlite.insert(tables.contents).on_conflict_do_nothing(index_elements=["digest"])
+PUT_CONTENT = INSERT(tables.contents).on_conflict_do_nothing(index_elements=["digest"])
 ADD_CAMPAIGN = insert(tables.campaigns)
 ADD_MEMBER = insert(tables.campaign_devices)
+PUT_MEMBER = upsert(tables.campaign_devices, "campaign", "device")
+PUT_ATTEMPT = upsert(tables.attempts, "campaign", "device", "number")
+DROP_MEMBER = (
+    delete(tables.campaign_devices)
+    .where(tables.campaign_devices.c.campaign == bindparam("b_campaign"))
+    .where(tables.campaign_devices.c.device == bindparam("b_device"))
+)
+SET_CAMPAIGN_DATES = (
+    update(tables.campaigns)
+    .where(tables.campaigns.c.id == bindparam("b_id"))
+    .values(
+        start_date=bindparam("b_start_date"),
+        end_date=bindparam("b_end_date"),
+        windows=bindparam("b_windows"),
+        install_windows=bindparam("b_install_windows"),
+        download_after=bindparam("b_download_after"),
+        install_after=bindparam("b_install_after"),
+        starts=bindparam("b_starts"),
+        ends=bindparam("b_ends"),
+    )
+)
 
 REFRESH_REGISTRATION = (
     update(tables.registrations)
@@ -104,19 +129,6 @@ class Registration:
     expires: float
 
 
-def open_schema(connection: Connection) -> None:
-    """Make the tables of a new database; refuse one of another schema version."""
-    tables.metadata.create_all(connection)
-    version = counter(connection, "schema")
-    if version is None:
-        put_counter(connection, "schema", tables.SCHEMA_VERSION)
-    elif version != tables.SCHEMA_VERSION:
-        raise StoreError(
-            f"the database has schema version {version:g}, this program needs "
-            f"{tables.SCHEMA_VERSION}"
-        )
-
-
 def counter(connection: Connection, name: str) -> float | None:
     """The value of a counter, None for one never written."""
     query = select(tables.counters.c.value).where(tables.counters.c.name == name)
@@ -176,6 +188,15 @@ def load_campaigns(connection: Connection) -> Sequence[RowMapping]:
 def load_members(connection: Connection) -> Sequence[RowMapping]:
     query = select(tables.campaign_devices).order_by(
         tables.campaign_devices.c.campaign, tables.campaign_devices.c.device
+    )
+    return connection.execute(query).mappings().all()
+
+
+def load_attempts(connection: Connection, device: str) -> Sequence[RowMapping]:
+    query = (
+        select(tables.attempts)
+        .where(tables.attempts.c.device == device)
+        .order_by(tables.attempts.c.started, tables.attempts.c.campaign, tables.attempts.c.number)
     )
     return connection.execute(query).mappings().all()
 

@@ -15,17 +15,15 @@ from sqlalchemy import (
     Integer,
     LargeBinary,
     MetaData,
-    String,
     Table,
 )
 
-SCHEMA_VERSION = 3
-"""Written into every database; another number there is refused instead of misread."""
+from tools.backend.store.types import Integer64, String
 
 metadata = MetaData()
 
-# One row each of: schema, clock (last committed instant), starts (of the backend, on this
-# database), location (first free registration number).
+# One row each of: clock (last committed instant), starts (of the backend, on this database),
+# location (first free registration number), commits (PostgreSQL only, see its runner).
 counters = Table(
     "counters",
     metadata,
@@ -187,7 +185,7 @@ registrations = Table(
     Column("location", String(32), nullable=False, unique=True),
     Column("host", String(255), nullable=False),
     Column("port", Integer, nullable=False),
-    Column("lifetime", Integer, nullable=False),
+    Column("lifetime", Integer64, nullable=False),
     Column("version", String(8), nullable=False),
     Column("binding", String(8), nullable=False),
     Column("queue", Boolean, nullable=False),
@@ -307,7 +305,7 @@ reports = Table(
     metadata,
     Column("device", String(255), primary_key=True),
     Column("campaign", String(36), primary_key=True),
-    Column("seq", Integer, nullable=False),
+    Column("seq", Integer64, nullable=False),
     Column("time", Float, nullable=False),
 )
 

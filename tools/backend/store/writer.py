@@ -3,42 +3,51 @@
 Every change is a plain function over a synchronous `Connection`, or a statement with one row.
 `submit_nowait` queues it and returns; `on_committed` is called after the commit, in the order of
 submission, so that an acknowledgement can leave from there without a Task of its own. The queue is
-drained by one of two runners:
+drained by a runner:
 
-- `ThreadRunner`: an engine in a thread of its own, for real and scaled time. One Task for the life
-  of the backend; while a batch is being committed the next one gathers.
-- `SyncRunner`: a sync engine in the loop's own thread, for virtual time, where no thread may end
+- `ThreadRunner`: SQLite in a thread of its own, for real and scaled time. One Task for the life of
+  the backend; while a batch is being committed the next one gathers. `PostgresRunner` is the same
+  for PostgreSQL.
+- `SyncRunner`: SQLite in the loop's own thread, for virtual time, where no thread may end
   anywhere among the callbacks of one instant.
 
 A function that raises spoils its batch; the batch is rolled back and run again one by one, so that
 only the culprit's caller gets the error.
+
+A database that is lost is waited for. Whoever asked for a change is refused when it does not come
+back soon; but a change that is in force in memory already, and that nobody would repeat, is kept
+until it can be written.
 """
 
 from __future__ import annotations
 
 import asyncio
 import contextlib
-import os
 from collections.abc import Callable, Mapping, Sequence
-from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from functools import partial
-from typing import Any, Protocol, TypeVar
+from typing import Any, TypeVar
 
-from sqlalchemy import Connection, Executable, create_engine, event
+from sqlalchemy import Connection, Executable
 from sqlalchemy.exc import DBAPIError, SQLAlchemyError
-from sqlalchemy.pool import StaticPool
 
-from tools.backend.errors import StoreError
+from tools.backend.errors import StoreError, StoreUnavailable
+from tools.backend.store.runners import Runner, Work, words
 
 T = TypeVar("T")
-Work = Callable[[Connection], Any]
 OnCommitted = Callable[[Any, Exception | None], None]
 
 MAX_BATCH = 4_000
 """Changes in one transaction: bounds how long the first of a burst waits for the last."""
 
-MEMORY = ":memory:"
+PATIENCE = 5.0
+"""Seconds that a change waits for a database that was lost: a server that is restarted is back by
+then, and who waits for an answer has not given up yet."""
+
+FIRST_RETRY = 0.05
+LAST_RETRY = 1.0
+"""Seconds between two attempts to reach it again, doubling; also how long a change that comes in
+the meantime waits for its refusal."""
 
 
 @dataclass(slots=True)
@@ -49,6 +58,10 @@ class _Change:
     statement: Executable | None
     row: Mapping[str, Any] | None
     on_committed: OnCommitted | None
+    kept: bool
+    """Nobody would repeat it: it waits for a database that was lost, however long that takes."""
+    reads: bool = False
+    """It changes nothing."""
     result: Any = None
 
     def run(self, connection: Connection) -> None:
@@ -74,91 +87,6 @@ def _run_batch(connection: Connection, batch: Sequence[_Change]) -> None:
         connection.execute(change.statement, rows)
 
 
-class Runner(Protocol):
-    """Runs a function in one transaction; the transaction is committed when it returns."""
-
-    inline: bool
-
-    async def run(self, work: Work) -> Any: ...
-
-    def run_inline(self, work: Work) -> Any: ...
-
-    async def close(self) -> None: ...
-
-
-def _prepare_file(path: str) -> None:
-    """Make the file of the database readable by its owner only, before SQLite makes it."""
-    if path == MEMORY:
-        return
-    try:
-        os.close(os.open(path, os.O_CREAT | os.O_RDWR, 0o600))
-    except OSError as error:
-        raise StoreError(f"cannot open the database {path}: {error.strerror}") from error
-
-
-def _set_pragmas(connection: Any, _record: Any) -> None:
-    cursor = connection.cursor()
-    # WAL with NORMAL survives kill -9 at any point; only a power cut may lose the last commits.
-    cursor.execute("PRAGMA journal_mode=WAL")
-    cursor.execute("PRAGMA synchronous=NORMAL")
-    # Another process that reads the database must not fail our commit at once.
-    cursor.execute("PRAGMA busy_timeout=5000")
-    cursor.close()
-
-
-class SyncRunner:
-    """A sync engine in the caller's thread."""
-
-    inline = True
-
-    def __init__(self, path: str) -> None:
-        _prepare_file(path)
-        self._engine = create_engine(f"sqlite:///{path}", poolclass=StaticPool)
-        event.listen(self._engine, "connect", _set_pragmas)
-
-    async def run(self, work: Work) -> Any:
-        return self.run_inline(work)
-
-    def run_inline(self, work: Work) -> Any:
-        with self._engine.begin() as connection:
-            return work(connection)
-
-    async def close(self) -> None:
-        self._engine.dispose()
-
-
-class ThreadRunner:
-    """A sync engine in one thread of its own.
-
-    One crossing of threads for a whole batch. The async engine crosses several times for each
-    statement, and every crossing waits for its turn in a loop that devices keep busy."""
-
-    inline = False
-
-    def __init__(self, path: str) -> None:
-        _prepare_file(path)
-        # One connection, because one writer is all there is; made in one thread, used in another.
-        self._engine = create_engine(
-            f"sqlite:///{path}", poolclass=StaticPool, connect_args={"check_same_thread": False}
-        )
-        event.listen(self._engine, "connect", _set_pragmas)
-        self._thread = ThreadPoolExecutor(1, "backend-writer")
-
-    async def run(self, work: Work) -> Any:
-        return await asyncio.get_running_loop().run_in_executor(self._thread, self._run, work)
-
-    def run_inline(self, work: Work) -> Any:
-        raise StoreError("this runner has a thread of its own")
-
-    async def close(self) -> None:
-        await asyncio.get_running_loop().run_in_executor(self._thread, self._engine.dispose)
-        self._thread.shutdown()
-
-    def _run(self, work: Work) -> Any:
-        with self._engine.begin() as connection:
-            return work(connection)
-
-
 class Writer:
     """The one queue of changes in front of the database."""
 
@@ -171,9 +99,23 @@ class Writer:
         self._idle.set()
         self._task: asyncio.Task[None] | None = None
         self._scheduled = False
+        self._stopping = False
         self._closed = False
+        self._lost = 0
         self.commits = 0
         self.changes = 0
+        self.unavailable = ""
+        """Why the database cannot be reached; empty while it can."""
+
+    async def open(self, work: Callable[[Connection], T]) -> T:
+        """Run the function that makes the database ready, and begin to drain the queue. Raises
+        StoreError."""
+        try:
+            result: T = await self._runner.run(work)
+        except Exception as error:
+            raise _as_store_error(error) from None
+        self.start()
+        return result
 
     def start(self) -> None:
         """Begin to drain the queue."""
@@ -183,16 +125,21 @@ class Writer:
             )
 
     async def stop(self) -> None:
-        """Commit what is queued, then close the database."""
+        """Commit what is queued, then close the database. Raises StoreError when the database was
+        lost and changes with it."""
         if self._closed:
             return
-        await self.flushed()
+        self._stopping = True
+        if self._task is not None or self._runner.inline:
+            await self.flushed()
         self._closed = True
         if self._task is not None:
             self._task.cancel()
             with contextlib.suppress(asyncio.CancelledError):
                 await self._task
         await self._runner.close()
+        if self._lost:
+            raise StoreError(f"{self._lost} changes could not be stored: {self.unavailable}")
 
     async def flushed(self) -> None:
         """Return when nothing is queued or under way."""
@@ -200,10 +147,13 @@ class Writer:
 
     async def read(self, work: Callable[[Connection], T]) -> T:
         """Run a query in the order of the changes: it sees all that was submitted before it."""
-        return await self.submit(work)
+        return await self._submit(work, reads=True)
 
     async def submit(self, work: Callable[[Connection], T]) -> T:
         """Queue `work` and return its result after the commit."""
+        return await self._submit(work, reads=False)
+
+    async def _submit(self, work: Callable[[Connection], T], reads: bool) -> T:
         future: asyncio.Future[T] = asyncio.get_running_loop().create_future()
 
         def release(result: Any, error: Exception | None) -> None:
@@ -214,21 +164,27 @@ class Writer:
             else:
                 future.set_exception(error)
 
-        self._push(_Change(work, None, None, release))
+        self._push(_Change(work, None, None, release, kept=False, reads=reads))
         return await future
 
-    def submit_nowait(self, work: Work, on_committed: OnCommitted | None = None) -> None:
-        """Queue `work`; `on_committed(result, error)` is called after the commit."""
-        self._push(_Change(work, None, None, on_committed))
+    def submit_nowait(
+        self, work: Work, on_committed: OnCommitted | None = None, *, keep: bool = False
+    ) -> None:
+        """Queue `work`; `on_committed(result, error)` is called after the commit. A change that is
+        to be kept, or that nobody waits for, outlasts the loss of the database."""
+        self._push(_Change(work, None, None, on_committed, keep or on_committed is None))
 
     def submit_row(
         self,
         statement: Executable,
         row: Mapping[str, Any],
         on_committed: OnCommitted | None = None,
+        *,
+        keep: bool = False,
     ) -> None:
-        """Queue one row for `statement`; neighbours with the same statement share one call."""
-        self._push(_Change(None, statement, row, on_committed))
+        """Queue one row for `statement`; neighbours with the same statement share one call. For the
+        rest see `submit_nowait`."""
+        self._push(_Change(None, statement, row, on_committed, keep or on_committed is None))
 
     def _push(self, change: _Change) -> None:
         if self._closed:
@@ -260,7 +216,7 @@ class Writer:
         for change in batch:
             error: Exception | None = None
             try:
-                self._runner.run_inline(change.run)
+                self._runner.run_inline(partial(self._all, [change]))
             except Exception as caught:
                 error = _as_store_error(caught)
             self._release([change], error)
@@ -273,6 +229,8 @@ class Writer:
                 batch = self._take()
                 try:
                     await self._runner.run(partial(self._all, batch))
+                except StoreUnavailable as error:
+                    await self._outlast(batch, error)
                 except Exception:
                     await self._one_by_one(batch)
                 else:
@@ -280,17 +238,58 @@ class Writer:
             self._idle.set()
 
     async def _one_by_one(self, batch: Sequence[_Change]) -> None:
-        for change in batch:
+        for index, change in enumerate(batch):
             error: Exception | None = None
             try:
-                await self._runner.run(change.run)
+                await self._runner.run(partial(self._all, [change]))
+            except StoreUnavailable as caught:
+                self._queue[:0] = batch[index + 1 :]
+                await self._outlast([change], caught)
+                return
             except Exception as caught:
                 error = _as_store_error(caught)
             self._release([change], error)
 
+    async def _outlast(self, batch: Sequence[_Change], error: StoreUnavailable) -> None:
+        """Wait until the database is back. The batch that was under way may have been committed all
+        the same; otherwise it is queued again, before everything else."""
+        loop = asyncio.get_running_loop()
+        limit = loop.time() + PATIENCE
+        pause = FIRST_RETRY
+        while True:
+            self.unavailable = str(error)
+            try:
+                committed = await self._runner.recover()
+                break
+            except StoreError as caught:
+                error = StoreUnavailable(str(caught))
+            if loop.time() >= limit:
+                batch = self._refuse(batch, error)
+                queue, self._queue = self._queue, []
+                self._queue[:0] = self._refuse(queue, error)
+                if self._stopping:
+                    self._lost = len(batch) + len(self._queue)
+                    self._queue.clear()
+                    return
+            # Of the wall clock: the database does not live in the time of the run.
+            await asyncio.sleep(pause)
+            pause = min(2 * pause, LAST_RETRY)
+        self.unavailable = ""
+        if committed:
+            self._release(batch, None)
+        else:
+            self._queue[:0] = batch
+
+    def _refuse(self, changes: Sequence[_Change], error: StoreUnavailable) -> list[_Change]:
+        """Give an error to those who wait; returns what is kept."""
+        refused = [change for change in changes if not change.kept]
+        if refused:
+            self._release(refused, error)
+        return [change for change in changes if change.kept]
+
     def _all(self, batch: Sequence[_Change], connection: Connection) -> None:
         _run_batch(connection, batch)
-        if self._before_commit is not None:
+        if self._before_commit is not None and not all(change.reads for change in batch):
             self._before_commit(connection)
 
     def _take(self) -> list[_Change]:
@@ -317,7 +316,7 @@ def _as_store_error(error: Exception) -> Exception:
     if isinstance(error, DBAPIError):
         # The driver's own words; SQLAlchemy adds the statement and its values, which may be
         # whole packages and secrets.
-        return StoreError(f"the database refused a change: {error.orig}")
+        return StoreError(f"the database refused a change: {words(error)}")
     if isinstance(error, SQLAlchemyError):
         return StoreError(f"the database refused a change: {type(error).__name__}")
     return error

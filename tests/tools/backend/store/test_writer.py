@@ -11,14 +11,17 @@ from sqlalchemy import Connection, text
 from agent.runtime.clock import run_virtual
 from tools.backend.errors import StoreError
 from tools.backend.store import rows as store
-from tools.backend.store.writer import MEMORY, SyncRunner, ThreadRunner, Writer
+from tools.backend.store.database import MEMORY
+from tools.backend.store.runners import SyncRunner, ThreadRunner
+from tools.backend.store.schema import open_schema
+from tools.backend.store.writer import Writer
 
 
 @pytest.fixture(params=[ThreadRunner, SyncRunner])
 async def writer(request: pytest.FixtureRequest) -> AsyncIterator[Writer]:
     writer = Writer(request.param(MEMORY))
     writer.start()
-    await writer.submit(store.open_schema)
+    await writer.submit(open_schema)
     yield writer
     await writer.stop()
 
@@ -71,19 +74,13 @@ async def test_a_stopped_writer_says_so() -> None:
 def test_virtual_time_uses_no_thread() -> None:
     async def main() -> float | None:
         writer = Writer(SyncRunner(MEMORY))
-        await writer.submit(store.open_schema)
+        await writer.submit(open_schema)
         await writer.submit(lambda connection: store.put_counter(connection, "here", 2.0))
         found = await writer.read(lambda connection: store.counter(connection, "here"))
         await writer.stop()
         return found
 
     assert run_virtual(main()) == 2.0
-
-
-async def test_another_schema_is_refused(writer: Writer) -> None:
-    await writer.submit(lambda connection: store.put_counter(connection, "schema", 99))
-    with pytest.raises(StoreError, match="schema version 99"):
-        await writer.submit(store.open_schema)
 
 
 def test_a_database_that_cannot_be_opened_is_named() -> None:

@@ -1,0 +1,1 @@
+"""Callbacks: messages to the listeners that accounts register, through a durable outbox."""

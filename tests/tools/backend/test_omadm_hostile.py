@@ -37,7 +37,7 @@ from tests.tools.backend.virtual import virtual
 from tools.backend.campaigns import states
 from tools.backend.faces import omadm_session
 from tools.backend.faces.base import Delivery, Ending, Position
-from tools.backend.faces.omadm import SESSION_IDLE
+from tools.backend.faces.omadm_sessions import SESSION_IDLE
 
 
 def codes(message: Message) -> list[tuple[str, int]]:
@@ -80,7 +80,7 @@ async def test_credentials_that_are_missing_wrong_or_nobodys() -> None:
         answer = await device.post(stranger)
         assert codes(answer)[0] == ("SyncHdr", 401)
         assert device.name in backend.unknown_identities()
-        assert set(backend.omadm._live) == {"IMEI:350000000000100"}
+        assert set(backend.omadm.sessions.live) == {"IMEI:350000000000100"}
 
 
 @virtual
@@ -265,7 +265,7 @@ async def test_a_large_object_without_an_end_is_bounded() -> None:
                 Message(device.header(), (chunk("1", text, None, more=True),), False)
             )
         assert codes(answer)[-1] == ("Replace", 413)
-        live = backend.omadm._live[device.name]
+        live = backend.omadm.sessions.live[device.name]
         assert live.session._incoming is None
 
 
@@ -318,7 +318,7 @@ async def test_an_answer_that_was_lost_is_given_again() -> None:
         first = device.package_1()
         answer = await device.post(first)
         assert await device.post(first) == answer
-        assert backend.omadm._live[device.name].session._sent == 1
+        assert backend.omadm.sessions.live[device.name].session._sent == 1
         with pytest.raises(AssertionError, match="400"):
             await device.post(replace(first, final=False, header=replace(first.header, msg_id=0)))
 
@@ -339,9 +339,9 @@ async def test_a_device_that_falls_silent_is_forgotten() -> None:
     async with fleet() as (backend, [device], firmware):
         campaign = await campaign_of(backend, [device], firmware)
         await device.post(device.package_1())
-        assert list(backend.omadm._live) == [device.name]
+        assert list(backend.omadm.sessions.live) == [device.name]
         await backend.runtime.clock.sleep(SESSION_IDLE + 1)
-        assert backend.omadm._live == {}
+        assert backend.omadm.sessions.live == {}
         await device.session()
         assert member_of(campaign, device).position == Position.INSTALLING
 
@@ -456,7 +456,7 @@ async def test_an_abort_of_the_campaign_ends_the_order() -> None:
     async with fleet() as (backend, [device], firmware):
         campaign = await campaign_of(backend, [device], firmware)
         answer = await device.post(device.package_1())
-        await backend.engine.cancel(campaign)
+        await backend.engine.cancel(campaign, customer=False)
         while (own := device.answer(answer)) is not None:
             answer = await device.post(own)
         assert device.executed == []
@@ -519,7 +519,7 @@ def test_whatever_a_device_says_gets_an_answer(script: list) -> None:
                     encodings.decode(answer.content, device.encoding)
             assert isinstance(device, DmDevice)
             assert member_of(campaign, device).attempts <= 1
-            assert len(backend.omadm._live) <= 1
+            assert len(backend.omadm.sessions.live) <= 1
 
     run_virtual(story())
 
@@ -534,7 +534,7 @@ async def test_values_that_nobody_asked_for_are_not_kept() -> None:
         assert own is not None
         extra = Results("90", 1, "1", items)
         await device.post(replace(own, commands=(*own.commands, extra)))
-        assert len(backend.omadm._live[device.name].session.job._children) == 1
+        assert len(backend.omadm.sessions.live[device.name].session.job._children) == 1
 
 
 @virtual

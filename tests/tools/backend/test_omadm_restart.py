@@ -30,7 +30,7 @@ def kill(backend: Backend) -> None:
     backend.engine.stop()
     backend.operator.stop()
     backend.omadm._notifier.stop()
-    for live in backend.omadm._live.values():
+    for live in backend.omadm.sessions.live.values():
         backend.runtime.wheel.disarm(live.timer)
     backend.lwm2m.endpoint.abandon()
     backend.writer._queue.clear()

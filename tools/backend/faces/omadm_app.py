@@ -70,7 +70,7 @@ class OmadmApp:
         headers = dict(scope["headers"])
         body = await read_body(headers, receive, MAX_MESSAGE)
         mac = headers.get(b"x-syncml-hmac")
-        answer = await self._face().message(
+        answer = await self._face().sessions.message(
             headers.get(b"content-type", b"").decode("latin-1"),
             None if mac is None else mac.decode("latin-1"),
             body,

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 from fastapi import FastAPI, Request
@@ -15,10 +15,27 @@ from starlette.routing import BaseRoute
 from tools.backend.errors import BackendError, RequestRefused
 from tools.backend.rest.auth import Unauthorized
 
-ERROR_SCHEMA = {
+ERROR_SCHEMA: dict[str, Any] = {
     "type": "object",
     "required": ["errorCode", "errorMessage"],
     "properties": {"errorCode": {"type": "string"}, "errorMessage": {"type": "string"}},
+}
+
+# The gateway's form, which has ours beside it; a bad session token has only ours.
+UNAUTHORIZED_SCHEMA: dict[str, Any] = {
+    **ERROR_SCHEMA,
+    "properties": {
+        **ERROR_SCHEMA["properties"],
+        "fault": {
+            "type": "object",
+            "required": ["code", "message", "description"],
+            "properties": {
+                "code": {"type": "string"},
+                "message": {"type": "string"},
+                "description": {"type": "string"},
+            },
+        },
+    },
 }
 
 
@@ -76,14 +93,42 @@ def answer_errors(app: FastAPI) -> None:
         app.add_exception_handler(kind, handler)
 
 
-def openapi_document(title: str, version: str, routes: Sequence[BaseRoute]) -> dict[str, Any]:
-    """FastAPI's document with our one error form instead of its 422."""
+def openapi_document(
+    title: str,
+    version: str,
+    routes: Sequence[BaseRoute],
+    security: Mapping[str, Any] | None = None,
+) -> dict[str, Any]:
+    """FastAPI's document with our one error form instead of its 422. All schemes of `security`
+    are asked for together; without them the document says nothing of 401."""
     document = get_openapi(title=title, version=version, routes=routes)
-    error = {"application/json": {"schema": ERROR_SCHEMA}}
+    components = document.setdefault("components", {})
+    schemas = components.setdefault("schemas", {})
+    for name in ("HTTPValidationError", "ValidationError"):
+        schemas.pop(name, None)
     for path in document["paths"].values():
         for operation in path.values():
-            operation["responses"].pop("422", None)
-            operation["responses"]["400"] = {"description": "Refused", "content": error}
-    for name in ("HTTPValidationError", "ValidationError"):
-        document.get("components", {}).get("schemas", {}).pop(name, None)
+            answers = operation["responses"]
+            answers.pop("422", None)
+            answers["400"] = _answer("Refused", ERROR_SCHEMA)
+            if security is not None:
+                answers["401"] = _answer("Not logged in", UNAUTHORIZED_SCHEMA)
+            if "requestBody" in operation:
+                answers["413"] = _answer("Too large", ERROR_SCHEMA)
+                for content in operation["requestBody"]["content"].values():
+                    _take_definitions(content["schema"], schemas)
+    if security is not None:
+        components["securitySchemes"] = dict(security)
+        document["security"] = [{name: [] for name in security}]
     return document
+
+
+def _answer(description: str, schema: dict[str, Any]) -> dict[str, Any]:
+    return {"description": description, "content": {"application/json": {"schema": schema}}}
+
+
+def _take_definitions(schema: dict[str, Any], schemas: dict[str, Any]) -> None:
+    """Move what a body's schema refers to where its references point."""
+    for name, definition in schema.pop("$defs", {}).items():
+        if schemas.setdefault(name, definition) != definition:
+            raise ValueError(f"two schemas are named {name}")

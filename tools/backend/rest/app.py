@@ -20,6 +20,12 @@ if TYPE_CHECKING:
 MAX_FORM = 4_096
 """Bytes of a token request: a grant type and a scope."""
 
+SECURITY = {
+    "accessToken": {"type": "http", "scheme": "bearer"},
+    "sessionToken": {"type": "apiKey", "in": "header", "name": "VZ-M2M-Token"},
+}
+"""What every call of the three versions carries, both at once."""
+
 
 def build_app(backend: Backend) -> FastAPI:
     """The app of a backend; it may be made before the backend is started."""
@@ -72,4 +78,4 @@ def build_app(backend: Backend) -> FastAPI:
 def _add_document(app: FastAPI, version: int, routes: APIRouter) -> None:
     @app.get(f"/api/fota/v{version}/openapi.json", include_in_schema=False)
     async def document() -> dict[str, Any]:
-        return openapi_document(app.title, str(version), routes.routes)
+        return openapi_document(app.title, str(version), routes.routes, SECURITY)

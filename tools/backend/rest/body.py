@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
-from typing import TypeVar
+from typing import Any, TypeVar
 
 from fastapi import Request
 from pydantic import BaseModel, TypeAdapter, ValidationError
+from pydantic_core import from_json
 
 from tools.backend.errors import RequestRefused
+from tools.backend.refusals import Refusal
 
 MAX_JSON = 8 << 20
 """Bytes of a JSON body; 100,000 device ids take a quarter of it."""
@@ -23,11 +25,7 @@ async def read_body(request: Request, limit: int = MAX_JSON) -> bytes:
     async for part in request.stream():
         size += len(part)
         if size > limit:
-            raise RequestRefused(
-                f"The request body is larger than {limit} bytes",
-                code="REQUEST_ENTITY_TOO_LARGE",
-                status=413,
-            )
+            raise Refusal.BODY_TOO_LARGE(limit=limit)
         parts.append(part)
     return b"".join(parts)
 
@@ -35,7 +33,19 @@ async def read_body(request: Request, limit: int = MAX_JSON) -> bytes:
 def _refusal(error: ValidationError) -> RequestRefused:
     first = error.errors(include_url=False, include_context=False, include_input=False)[0]
     where = ".".join(str(part) for part in first["loc"])
-    return RequestRefused(f"{where}: {first['msg']}" if where else str(first["msg"]))
+    if not where:
+        return Refusal.INVALID_BODY(problem=first["msg"])
+    return Refusal.INVALID_FIELD(field=where, problem=first["msg"])
+
+
+def parse_json(body: bytes) -> Any:
+    """The value of a JSON text (RFC 8259: no NaN and no Infinity). Raises RequestRefused."""
+    if not body.strip():
+        raise Refusal.EMPTY_BODY()
+    try:
+        return from_json(body, allow_inf_nan=False)
+    except ValueError as error:
+        raise Refusal.BROKEN_JSON(problem=str(error)) from None
 
 
 async def read_model(request: Request, model: type[M]) -> M:
@@ -45,21 +55,24 @@ async def read_model(request: Request, model: type[M]) -> M:
 
 def parse_model(body: bytes, model: type[M]) -> M:
     """The same for a body that has been read."""
-    if not body:
-        raise RequestRefused("Input binding error")
+    return shaped(parse_json(body), model)
+
+
+def shaped(value: Any, model: type[M]) -> M:
+    """The same for a value that has been parsed."""
     try:
-        return model.model_validate_json(body)
+        return model.model_validate(value)
     except ValidationError as error:
         raise _refusal(error) from None
 
 
 async def read_list(request: Request, item: type[T], limit: int) -> list[T]:
     """The body as a JSON array."""
-    body = await read_body(request)
+    value = parse_json(await read_body(request))
+    if isinstance(value, list) and len(value) > limit:
+        raise Refusal.TOO_MANY_ITEMS(limit=limit)
     try:
-        items = TypeAdapter(list[item]).validate_json(body)  # type: ignore[valid-type]
+        items: list[T] = TypeAdapter(list[item]).validate_python(value)  # type: ignore[valid-type]
     except ValidationError as error:
         raise _refusal(error) from None
-    if len(items) > limit:
-        raise RequestRefused(f"More than {limit} items")
     return items

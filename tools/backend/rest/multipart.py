@@ -5,7 +5,7 @@ from __future__ import annotations
 import re
 from dataclasses import dataclass, field
 
-from tools.backend.errors import RequestRefused
+from tools.backend.refusals import Refusal
 
 MAX_FIELDS = 32
 """Fields of a form; ours have five."""
@@ -33,13 +33,13 @@ def parse_multipart(content_type: str, body: bytes) -> dict[str, Field]:
     kind, _, _ = content_type.partition(";")
     found = _BOUNDARY.search(content_type)
     if kind.strip().lower() != "multipart/form-data" or found is None:
-        raise RequestRefused("The body is not multipart/form-data with a boundary")
+        raise Refusal.INVALID_BODY(problem="The body is not multipart/form-data with a boundary")
     mark = b"--" + (found[1] or found[2]).encode("latin-1", "replace")
     # The first delimiter may stand at the very beginning, all others follow a line break.
     if not body.startswith(mark):
         start = body.find(b"\r\n" + mark)
         if start < 0:
-            raise RequestRefused("The multipart body has no delimiter")
+            raise Refusal.INVALID_BODY(problem="The multipart body has no delimiter")
         body = body[start + 2 :]
     fields: dict[str, Field] = {}
     position = len(mark)
@@ -50,21 +50,23 @@ def parse_multipart(content_type: str, body: bytes) -> dict[str, Field]:
         begin = body.find(b"\r\n", position)
         # After a delimiter only white space stands before the line break.
         if begin < 0 or body[position:begin].strip():
-            raise RequestRefused("The multipart body has a broken delimiter")
+            raise Refusal.INVALID_BODY(problem="The multipart body has a broken delimiter")
         end = body.find(delimiter, begin)
         if end < 0:
-            raise RequestRefused("The multipart body has no end")
+            raise Refusal.INVALID_BODY(problem="The multipart body has no end")
         name, value = _field(body, begin, end)
         fields[name] = value
         position = end + len(delimiter)
-    raise RequestRefused(f"The multipart body has more than {MAX_FIELDS} fields")
+    raise Refusal.INVALID_BODY(problem=f"The multipart body has more than {MAX_FIELDS} fields")
 
 
 def _field(body: bytes, begin: int, end: int) -> tuple[str, Field]:
     """The field between two delimiters; `begin` is the line break after the first."""
     split = body.find(b"\r\n\r\n", begin, min(end, begin + MAX_HEAD))
     if split < 0:
-        raise RequestRefused("A field of the multipart body has no header, or too long a one")
+        raise Refusal.INVALID_BODY(
+            problem="A field of the multipart body has no header, or too long a one"
+        )
     for line in body[begin:split].split(b"\r\n"):
         key, _, value = line.partition(b":")
         if key.strip().lower() != b"content-disposition":
@@ -76,7 +78,7 @@ def _field(body: bytes, begin: int, end: int) -> tuple[str, Field]:
         if "name" in parameters:
             content = body[split + 4 : end]
             return parameters["name"], Field(content, parameters.get("filename"))
-    raise RequestRefused("A field of the multipart body has no name")
+    raise Refusal.INVALID_BODY(problem="A field of the multipart body has no name")
 
 
 def _unquote(text: str) -> str:

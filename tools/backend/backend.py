@@ -46,7 +46,7 @@ from tools.backend.store.database import parse_database
 from tools.backend.store.runners import open_runner
 from tools.backend.store.schema import open_schema
 from tools.backend.store.writer import Writer
-from tools.backend.timing import DAY, BackendTime, date_text, timing
+from tools.backend.timing import DAY, BackendTime, Origin, date_text, timing
 from tools.fleet.audit import UNKNOWN, Belief
 
 __all__ = ["Backend", "BackendConfig", "authority"]
@@ -64,6 +64,7 @@ VERDICTS = {states.SUCCESS: "updated", states.FAILED: "failed"}
 @dataclass(frozen=True, slots=True)
 class _Loaded:
     last_committed: float
+    origin: Origin | None
     starts: int
 
 
@@ -121,7 +122,7 @@ class Backend(Administration):
             loaded = await writer.open(self._load)
         except StoreError as error:
             raise StoreError(f"cannot use {self._database}: {error}") from error
-        self.time.resume(loaded.last_committed)
+        self.time.resume(loaded.last_committed, loaded.origin)
         logs.start()
         operator.start()
         http = self.config.http or ("", 0)
@@ -205,7 +206,7 @@ class Backend(Administration):
         self.operator.load(connection, starts)
         self._open_account(connection)
         self.engine.load(connection)
-        return _Loaded(last, starts)
+        return _Loaded(last, store.load_origin(connection), starts)
 
     def _open_account(self, connection: Connection) -> None:
         """The account of the config; a new one gets a secret."""

@@ -71,7 +71,7 @@ class DeviceLogs:
 
     def start(self) -> None:
         """Sweep from now on."""
-        self._wheel.arm(self._timer, self._time.on_wheel(self._time.now() + SWEEP))
+        self._time.arm(self._wheel, self._timer, self._time.now() + SWEEP)
 
     def stop(self) -> None:
         """Sweep no more."""

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any
 
 from fastapi import Depends, FastAPI
 
-from tools.backend.admin import devices, firmware
+from tools.backend.admin import clock, devices, firmware
 from tools.backend.admin.token import AdminToken
 from tools.backend.rest.answers import answer_errors, openapi_document
 
@@ -19,7 +19,7 @@ if TYPE_CHECKING:
 
 TITLE = "Software Management Services, reference backend: administration"
 
-TOPICS = (devices.router, firmware.router)
+TOPICS = (devices.router, firmware.router, clock.router)
 
 
 def build_admin_app(backend: Backend, token: str) -> FastAPI:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import datetime
 from typing import Annotated, Literal
 
 from pydantic import BaseModel, ConfigDict, Field, StrictStr
@@ -34,6 +35,17 @@ class InventoryNames(Shape):
     """Devices by identity."""
 
     names: Annotated[list[StrictStr], Field(max_length=MAX_DEVICES)]
+
+
+class ClockChange(Shape):
+    """One of the three."""
+
+    rate: Annotated[float, Field(strict=True, allow_inf_nan=False)] | None = None
+    """Seconds of the backend in a second of the machine."""
+    advanceBy: Annotated[float, Field(strict=True, allow_inf_nan=False, ge=0)] | None = None
+    """Seconds."""
+    advanceTo: datetime.datetime | None = None
+    """RFC 3339; UTC without an offset."""
 
 
 class DmAccounts(InventoryNames):

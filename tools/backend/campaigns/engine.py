@@ -229,7 +229,7 @@ class CampaignEngine:
     def _tick(self, campaign: Campaign, instant: float = 0.0) -> None:
         """Look at the campaign at `instant`, or at once."""
         if campaign.timer is not None:
-            self._wheel.arm(campaign.timer, self._time.on_wheel(instant))
+            self._time.arm(self._wheel, campaign.timer, instant)
 
     def _advance(self, campaign: Campaign) -> None:
         """Do what is due in a campaign, and arm its timer for what comes next."""

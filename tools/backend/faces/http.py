@@ -45,7 +45,7 @@ from tools.backend.faces.http_wire import (
 from tools.backend.inventory import Device
 from tools.backend.store import rows as store
 from tools.backend.store import tables
-from tools.backend.timing import day_start, in_window, next_opening, rfc3339
+from tools.backend.timing import Shift, day_start, in_window, next_opening, rfc3339
 
 MISSED = 2
 """Check-ins that a device may miss before it is no longer held to be reachable; ours."""
@@ -115,6 +115,7 @@ class HttpFace:
         self._inventory = context.inventory
         self._contacts: dict[str, Contact] = {}
         self._ordered: dict[str, Order] = {}
+        context.time.on_shift.append(self._shift)
 
     # -- DeviceFace ---
 
@@ -167,7 +168,12 @@ class HttpFace:
         return sorted(name for name, item in self._contacts.items() if self._is_fresh(item))
 
     def _is_fresh(self, contact: Contact) -> bool:
-        return self._time.now() < contact.seen + MISSED * self._context.contact
+        return self._time.now() < contact.seen + MISSED * self._context.contact * self._time.rate
+
+    def _shift(self, shift: Shift) -> None:
+        """The time was changed: how long ago a device came goes by its own clock."""
+        for contact in self._contacts.values():
+            contact.seen = shift.moved(contact.seen)
 
     # -- who is there ---
 
@@ -284,7 +290,7 @@ class HttpFace:
         """Seconds to the next check-in: the usual, or sooner when an order is to come."""
         usual = self._context.contact
         if due is not None:
-            usual = min(usual, due - now if due > now else CROWDED)
+            usual = min(usual, self._time.until(due) if due > now else CROWDED)
         return max(1, -int(-usual // 1))
 
     # -- reports ---

@@ -54,6 +54,7 @@ from tools.backend.faces.lwm2m_registration import (
 from tools.backend.faces.lwm2m_session import Session
 from tools.backend.store import rows as store
 from tools.backend.store.rows import Registration
+from tools.backend.timing import Shift
 
 LOCATION_BLOCK = 1_024
 """Location numbers reserved at once: a location is never given out twice, and only one
@@ -103,6 +104,7 @@ class Lwm2mFace:
         self._ordered: dict[str, Order] = {}
         self._hosts: dict[str, str] = {}
         self.poll = context.poll
+        context.time.on_shift.append(self._shift)
 
     # -- life ---
 
@@ -298,7 +300,7 @@ class Lwm2mFace:
             queue=parameters.queue,
             objects=parse_objects(request.payload),
             registered=now,
-            expires=now + lifetime,
+            expires=self._time.after(lifetime),
         )
         former = self._sessions.get(name)
         if former is not None:
@@ -341,7 +343,7 @@ class Lwm2mFace:
         moved = peer is not session.peer
         session.peer = peer
         registration.host, registration.port = peer.address
-        registration.expires = self._time.now() + registration.lifetime
+        registration.expires = self._time.after(registration.lifetime)
         session.last_contact = self.now()
         self._arm_expiry(session)
 
@@ -414,6 +416,19 @@ class Lwm2mFace:
         if session.expiry is None:
             session.expiry = Timer(lambda _now: self._expired(session))
         self.wheel.arm(session.expiry, self._time.on_wheel(session.registration.expires))
+
+    def _shift(self, shift: Shift) -> None:
+        """The time was changed. A lifetime counts by the clock of its device, so the timers stay
+        and the instants move."""
+        for session in self._by_location.values():
+            session.registration.expires = shift.moved(session.registration.expires)
+        row = {
+            "b_face": self.name,
+            "b_before": shift.before,
+            "b_after": shift.after,
+            "b_factor": shift.factor,
+        }
+        self._writer.submit_row(store.SHIFT_REGISTRATIONS, row)
 
     def _expired(self, session: Session) -> None:
         if self._by_location.get(session.registration.location) is session:

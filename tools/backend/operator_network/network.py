@@ -312,7 +312,7 @@ class OperatorNetwork:
 
     def _arm(self) -> None:
         if self._expiries and not self._stopped:
-            self._runtime.wheel.arm(self._timer, self._time.on_wheel(self._expiries[0][0]))
+            self._time.arm(self._runtime.wheel, self._timer, self._expiries[0][0])
 
     # -- the rest ---
 

@@ -11,12 +11,13 @@ from collections.abc import Iterator, Sequence
 from dataclasses import asdict, dataclass
 from typing import Any
 
-from sqlalchemy import Connection, RowMapping, bindparam, delete, insert, select, update
+from sqlalchemy import Connection, Float, RowMapping, bindparam, delete, insert, select, update
 from sqlalchemy.dialects import postgresql
 
 from tools.backend.errors import StoreError
 from tools.backend.inventory import Account, ConfigFile, Device, Firmware
 from tools.backend.store import tables
+from tools.backend.timing import Origin
 
 INSERT = postgresql.insert
 """`INSERT` with `ON CONFLICT`, for both databases: SQLite took the syntax over from PostgreSQL, and
@@ -33,6 +34,9 @@ def upsert(table: Any, *keys: str) -> Any:
     }
     return statement.on_conflict_do_update(index_elements=list(keys), set_=columns)
 
+
+ORIGIN = ("instant", "utc", "rate")
+"""Counters of an Origin, each after `clock_`."""
 
 PUT_COUNTER = upsert(tables.counters, "name")
 PUT_ACCOUNT = upsert(tables.accounts, "name")
@@ -79,6 +83,15 @@ REFRESH_REGISTRATION = (
         binding=bindparam("b_binding"),
         objects=bindparam("b_objects"),
         expires=bindparam("b_expires"),
+    )
+)
+SHIFT_REGISTRATIONS = (
+    update(tables.registrations)
+    .where(tables.registrations.c.face == bindparam("b_face"))
+    .values(
+        expires=bindparam("b_after", type_=Float)
+        + (tables.registrations.c.expires - bindparam("b_before", type_=Float))
+        * bindparam("b_factor", type_=Float)
     )
 )
 DROP_REGISTRATION = delete(tables.registrations).where(
@@ -139,6 +152,20 @@ def counter(connection: Connection, name: str) -> float | None:
 def put_counter(connection: Connection, name: str, value: float) -> None:
     """Write a counter."""
     connection.execute(PUT_COUNTER, {"name": name, "value": value})
+
+
+def load_origin(connection: Connection) -> Origin | None:
+    """Where the time was set last; None on a database that never said so."""
+    instant, utc, rate = (counter(connection, f"clock_{part}") for part in ORIGIN)
+    if instant is None or utc is None or rate is None:
+        return None
+    return Origin(instant, utc, rate)
+
+
+def put_origin(connection: Connection, origin: Origin) -> None:
+    """Write where the time was set last."""
+    for part in ORIGIN:
+        put_counter(connection, f"clock_{part}", getattr(origin, part))
 
 
 def row_of(record: Any) -> dict[str, Any]:

@@ -61,6 +61,10 @@ class Refusal(enum.Enum):
     NO_DEVICES = Row(400, INVALID, "Device list is empty", KNOWN)
     ONE_CHANGE = Row(400, INVALID, "addOrRemoveDevice has exactly one item", OURS)
 
+    # -- licences ---
+    # The rule is public, the words are not.
+    NOT_MONTHLY = Row(400, INVALID, "The account has no monthly subscription", OURS)
+
     # -- v1 ---
     # The first `state` is the table's own.
     START_DATE = Row(400, INVALID, "FotaPostUpgrades: invalid state date", KNOWN)
@@ -83,6 +87,10 @@ class Refusal(enum.Enum):
         400, INVALID, "Only LwM2M devices can be asked for their firmware version", OURS
     )
     NOT_HTTP = Row(400, INVALID, "Only HTTP devices have logging and check-ins", OURS)
+
+    # -- callbacks ---
+    CALLBACK_SERVICE = Row(400, INVALID, "The name of the callback service is {name}", OURS)
+    CALLBACK_NONE = Row(400, INVALID, "No callback listener is registered", OURS)
 
     def __call__(self, **values: object) -> RequestRefused:
         """The exception of this row; texts of the caller are cut short."""

@@ -215,7 +215,7 @@ class Delivery:
         """Wait until an instant, or until somebody is in a hurry."""
         if until > self._time.now():
             courier.wake.clear()
-            self._wheel.arm(courier.timer, self._time.on_wheel(until))
+            self._time.arm(self._wheel, courier.timer, until)
             try:
                 await courier.wake.wait()
             finally:

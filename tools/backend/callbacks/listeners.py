@@ -17,6 +17,7 @@ from sqlalchemy import Connection
 from tools.backend.callbacks import rows
 from tools.backend.callbacks.rows import Key, Listener
 from tools.backend.errors import RequestRefused
+from tools.backend.refusals import Refusal
 
 MAX_URL = 2_048
 """Characters of a callback address, as the store keeps them; common clients take no longer one."""
@@ -27,29 +28,31 @@ AUTHORITY = re.compile("[/?#]")
 LOCALHOST = "localhost"
 """The one name that means this host and nothing else (RFC 6761 section 6.3)."""
 
-NOBODY = "No callback listener is registered"
+
+def _refused(problem: str) -> RequestRefused:
+    return Refusal.INVALID_FIELD(field="url", problem=problem)
 
 
 def check_url(text: str) -> str:
     """A callback address as it was sent. Raises RequestRefused, whose text does not repeat it: it
     may hold a secret. It is taken apart by the same code that will send to it."""
     if not 0 < len(text) <= MAX_URL:
-        raise RequestRefused(f"url: a callback address has 1 to {MAX_URL} characters")
+        raise _refused(f"a callback address has 1 to {MAX_URL} characters")
     if not text.isascii() or not text.isprintable() or " " in text or "\\" in text:
-        raise RequestRefused("url: a callback address has printable ASCII characters only")
+        raise _refused("a callback address has printable ASCII characters only")
     try:
         url = httpx.URL(text)
         host = url.host
     except (httpx.InvalidURL, UnicodeError):
-        raise RequestRefused("url: not an absolute http or https address") from None
+        raise _refused("not an absolute http or https address") from None
     if url.scheme not in ("http", "https") or not host:
-        raise RequestRefused("url: not an absolute http or https address")
+        raise _refused("not an absolute http or https address")
     if "@" in AUTHORITY.split(text.partition("://")[2], 1)[0]:
-        raise RequestRefused("url: a callback address must not hold a user name or password")
+        raise _refused("a callback address must not hold a user name or password")
     if url.port is not None and not 0 < url.port < 65_536:
-        raise RequestRefused("url: a callback address has a port of 1 to 65535")
+        raise _refused("a callback address has a port of 1 to 65535")
     if url.scheme == "http" and not is_loopback(host):
-        raise RequestRefused("url: a callback address must use https; http goes to loopback only")
+        raise _refused("a callback address must use https; http goes to loopback only")
     return text
 
 
@@ -91,7 +94,7 @@ class Listeners:
         """The same. Raises RequestRefused without one."""
         listener = self._held.get(key)
         if listener is None:
-            raise RequestRefused(NOBODY)
+            raise Refusal.CALLBACK_NONE()
         return listener
 
     def put(self, listener: Listener) -> None:

@@ -324,7 +324,7 @@ class Outbox:
         if due == inf:
             self._wheel.disarm(self._timer)
         else:
-            self._wheel.arm(self._timer, self._time.on_wheel(due))
+            self._time.arm(self._wheel, self._timer, due)
 
     def _flush(self, _now: float) -> None:
         now = self._time.now()

@@ -118,7 +118,7 @@ class Callbacks:
         """Forget what was finished long ago."""
         now = self._time.now()
         self._writer.submit_row(rows.PURGE_MESSAGES, {"b_oldest": now - KEPT})
-        self._wheel.arm(self._sweeper, self._time.on_wheel(now + SWEEP))
+        self._time.arm(self._wheel, self._sweeper, now + SWEEP)
 
     # -- listeners ---
 

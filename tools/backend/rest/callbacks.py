@@ -5,8 +5,8 @@ from typing import TYPE_CHECKING, Annotated
 
 from fastapi import APIRouter, Depends, Request
 
-from tools.backend.errors import RequestRefused
 from tools.backend.inventory import Account
+from tools.backend.refusals import Refusal
 from tools.backend.rest import callback_models as shapes
 from tools.backend.rest.body import read_model
 from tools.backend.rest.common import body_of
@@ -22,7 +22,7 @@ SERVICE = "Fota"
 
 def _check_service(name: str) -> None:
     if name != SERVICE:
-        raise RequestRefused(f"The name of the callback service is {SERVICE}")
+        raise Refusal.CALLBACK_SERVICE(name=SERVICE)
 
 
 def add_v1(routes: APIRouter, backend: "Backend", caller: Caller) -> None:

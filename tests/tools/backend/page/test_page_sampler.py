@@ -1,0 +1,166 @@
+"""The series of device states: right at every instant, bounded, whatever comes."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+
+from hypothesis import given
+from hypothesis import strategies as st
+
+from tools.backend.page.sampler import CHANGES, SAMPLES, StateSampler
+
+ACCEPTED, PENDING, SUCCESS = "Accepted", "UpgradePending", "UpgradeSuccess"
+
+
+@dataclass
+class FakeMember:
+    campaign: FakeCampaign
+    status: str = ACCEPTED
+    updated: float = 0.0
+
+
+@dataclass
+class FakeCampaign:
+    """What the sampler reads of a campaign."""
+
+    id: str = "one"
+    created: float = 100.0
+    status: str = "CampaignScheduled"
+    members: dict[str, FakeMember] = field(default_factory=dict)
+
+
+class World:
+    """A sampler, a clock, and a campaign whose devices move."""
+
+    def __init__(self, devices: int, created: float = 100.0) -> None:
+        self.now = 100.0
+        self.sampler = StateSampler(lambda: self.now)
+        self.sampler.start()
+        self.campaign = FakeCampaign(created=created)
+        for number in range(devices):
+            self.add(number)
+
+    def add(self, number: int) -> None:
+        self.campaign.members[str(number)] = FakeMember(self.campaign, updated=self.now)
+
+    def move(self, number: int, status: str) -> None:
+        member = self.campaign.members[str(number)]
+        old = member.status
+        member.status, member.updated = status, self.now
+        self.sampler.member_changed(member, old)
+
+    def series(self) -> tuple[list[float], dict[str, list[int]]]:
+        track = self.sampler.look(self.campaign)
+        return track.series(self.now)
+
+    def counts(self) -> dict[str, int]:
+        return self.sampler.counts(self.campaign)
+
+    def at(self, instant: float) -> dict[str, int]:
+        """What the series says of an instant: its last entry by then."""
+        times, counts = self.series()
+        index = max(place for place, time in enumerate(times) if time <= instant)
+        return {status: column[index] for status, column in counts.items() if column[index]}
+
+
+def test_state_before_a_change_is_kept() -> None:
+    world = World(3)
+    world.now = 130.0
+    world.move(0, PENDING)
+    world.now = 150.0
+    world.move(0, SUCCESS)
+    world.now = 200.0
+    assert world.at(100.0) == {ACCEPTED: 3}
+    assert world.at(129.0) == {ACCEPTED: 3}
+    assert world.at(140.0) == {ACCEPTED: 2, PENDING: 1}
+    assert world.at(200.0) == {ACCEPTED: 2, SUCCESS: 1}
+    assert world.series()[0][-1] == 200.0
+
+
+def test_burst_then_silence_shows_the_burst_when_it_was() -> None:
+    world = World(10)
+    world.now = 110.0
+    for number in range(10):
+        world.now += 0.01
+        world.move(number, SUCCESS)
+    world.now = 90_000.0
+    assert world.at(111.0) == {SUCCESS: 10}
+
+
+def test_campaign_from_before_the_start_begins_with_the_start() -> None:
+    world = World(2, created=5.0)
+    world.now = 120.0
+    world.move(0, SUCCESS)
+    times, _ = world.series()
+    assert times[0] == 100.0
+    assert world.at(110.0) == {ACCEPTED: 2}
+
+
+def test_devices_that_come_and_go_are_counted() -> None:
+    world = World(2)
+    assert world.counts() == {ACCEPTED: 2}
+    world.now = 110.0
+    world.add(2)
+    assert world.counts() == {ACCEPTED: 3}
+    world.now = 120.0
+    world.move(2, SUCCESS)
+    del world.campaign.members["0"]
+    assert world.counts() == {ACCEPTED: 1, SUCCESS: 1}
+    assert world.at(115.0) == {ACCEPTED: 3}
+
+
+def test_changed_reason_alone_is_no_change() -> None:
+    world = World(1)
+    world.now = 110.0
+    world.move(0, ACCEPTED)
+    assert world.series() == ([100.0, 110.0], {ACCEPTED: [1, 1]})
+
+
+def test_status_changes_of_the_campaign_are_kept_and_bounded() -> None:
+    world = World(1)
+    for number in range(CHANGES + 5):
+        world.now += 1
+        world.campaign.status = f"status {number}"
+        world.sampler.campaign_changed(world.campaign, "")
+    changes = world.sampler.look(world.campaign).changes
+    assert len(changes) == CHANGES
+    assert changes[-1] == (world.now, f"status {CHANGES + 4}")
+
+
+moves = st.lists(
+    st.tuples(
+        st.floats(0.0, 5_000.0), st.integers(0, 9), st.sampled_from([ACCEPTED, PENDING, SUCCESS])
+    ),
+    max_size=60,
+)
+
+
+@given(moves)
+def test_series_agrees_with_the_truth(steps: list[tuple[float, int, str]]) -> None:
+    """At the end, and at the end of every step of one second in which something happened."""
+    world = World(10)
+    truth: dict[float, dict[str, int]] = {}
+    for pause, number, status in steps:
+        world.now += pause
+        world.move(number, status)
+        held = [member.status for member in world.campaign.members.values()]
+        truth[world.now // 1.0] = {name: held.count(name) for name in set(held)}
+    times, counts = world.series()
+    assert times == sorted(times)
+    assert all(len(column) == len(times) for column in counts.values())
+    assert [sum(column) for column in zip(*counts.values(), strict=True)] == [10] * len(times)
+    for second, expected in truth.items():
+        assert world.at(second + 0.999_999) == expected
+
+
+@given(st.integers(2, 40), st.floats(0.05, 4_000.0))
+def test_series_is_bounded(devices: int, pause: float) -> None:
+    world = World(devices)
+    for number in range(SAMPLES * 3):
+        world.now += pause
+        member = world.campaign.members[str(number % devices)]
+        world.move(number % devices, SUCCESS if member.status == ACCEPTED else ACCEPTED)
+    times, counts = world.series()
+    assert 2 <= len(times) <= SAMPLES + 2
+    assert len(times) > 4 or times[-1] - times[0] < 300
+    assert {sum(column) for column in zip(*counts.values(), strict=True)} == {devices}

@@ -1,0 +1,110 @@
+// Elements and texts. Whatever comes from outside becomes a text node or the value of a harmless
+// attribute, never markup.
+
+const ATTRIBUTES = new Set([
+  "class", "id", "type", "name", "value", "for", "title", "role", "placeholder", "autocomplete",
+  "scope", "tabindex", "datetime", "maxlength", "spellcheck", "disabled", "selected", "colspan",
+]);
+
+// An element. `on` holds listeners, `data` goes into data-*, `aria` into aria-*; `href` must stay
+// within the page. Children are nodes or texts; null and false are left out.
+export function h(tag, properties, ...children) {
+  const element = document.createElement(tag);
+  for (const [name, value] of Object.entries(properties ?? {})) {
+    if (value === null || value === undefined || value === false) continue;
+    if (name === "on") {
+      for (const [kind, listener] of Object.entries(value)) element.addEventListener(kind, listener);
+    } else if (name === "data" || name === "aria") {
+      for (const [key, text] of Object.entries(value)) element.setAttribute(`${name}-${key}`, text);
+    } else if (name === "href") {
+      if (!value.startsWith("#/")) throw new Error("a link leaves the page");
+      element.setAttribute("href", value);
+    } else if (ATTRIBUTES.has(name)) {
+      element.setAttribute(name, value === true ? "" : value);
+    } else {
+      throw new Error(`no attribute ${name}`);
+    }
+  }
+  return fill(element, ...children);
+}
+
+// Replace what an element holds.
+export function fill(element, ...children) {
+  element.replaceChildren(
+    ...children.flat(Infinity).filter((child) => child !== null && child !== undefined
+      && child !== false && child !== "").map((child) =>
+      child instanceof Node ? child : document.createTextNode(String(child))),
+  );
+  return element;
+}
+
+// Set a text only when it is another one, so that nothing blinks or is read out twice.
+export function setText(element, text) {
+  if (element.textContent !== text) element.textContent = text;
+}
+
+const NUMBERS = new Intl.NumberFormat("en");
+export const number = (value) => NUMBERS.format(value);
+export const plural = (value, one, many) => `${number(value)} ${value === 1 ? one : many}`;
+
+// `2026-11-23 16:05:09`, from seconds since the epoch.
+export function instant(seconds) {
+  const date = new Date(seconds * 1000);
+  return Number.isNaN(date.getTime()) ? "?" : date.toISOString().slice(0, 19).replace("T", " ");
+}
+
+export function time(seconds) {
+  if (seconds === null || seconds === undefined) return "–";
+  return h("time", { datetime: new Date(seconds * 1000).toISOString() }, instant(seconds));
+}
+
+// `UpgradePending` as `Upgrade pending`, `CampaignScheduled` as `Scheduled`.
+export function label(status) {
+  const words = status.replace(/^Campaign(?=[A-Z])/, "").replace(/([a-z])([A-Z])/g, "$1 $2");
+  return words.charAt(0).toUpperCase() + words.slice(1).toLowerCase().replace("fota", "FOTA");
+}
+
+const TONES = {
+  UpgradeSuccess: "good", CampaignEnded: "good",
+  UpgradeFailed: "bad", CampaignRequestFailed: "bad", RequestToFotaServerFailed: "warn",
+  CampaignAborted: "warn", DeviceRejected: "warn",
+  UpgradeScheduled: "busy", CampaignScheduled: "busy",
+};
+
+// A status as a chip; its name in the API is the tooltip.
+export function chip(status) {
+  return h("span", { class: `chip ${TONES[status] ?? "calm"}`, title: status }, label(status));
+}
+
+export const campaignLink = (id, text) =>
+  h("a", { href: `#/campaigns/${encodeURIComponent(id)}` }, text);
+export const deviceLink = (id) =>
+  h("a", { class: "id", href: `#/devices/${encodeURIComponent(id)}` }, id);
+
+// Pairs of a name and a value; those without a value are left out. A third item that is true gives
+// the pair a whole line.
+export function facts(pairs) {
+  const shown = pairs.filter(([, value]) => value !== null && value !== undefined && value !== "");
+  return h("dl", { class: "facts" }, shown.map(([name, value, long]) =>
+    h("div", { class: long && "whole" }, h("dt", null, name), h("dd", null, value))));
+}
+
+// A table that becomes a list of cards in a narrow window; rows are lists of cells.
+export function table(caption, columns, rows) {
+  return h("table", null,
+    h("caption", null, caption),
+    h("thead", null, h("tr", null, columns.map((column) => h("th", { scope: "col" }, column)))),
+    h("tbody", null, rows.map((cells) => h("tr", null, cells.map((cell, index) =>
+      h("td", { data: { label: columns[index] } }, h("span", null, cell)))))));
+}
+
+// Buttons for a list that comes page by page.
+export function pager(previous, next, move) {
+  if (!previous && !next) return null;
+  const button = (text, there, step) => h("button", {
+    type: "button", disabled: !there, on: { click: () => move(step) } }, text);
+  return h("nav", { class: "pager", aria: { label: "Pages" } },
+    button("Previous", previous, -1), button("Next", next, 1));
+}
+
+export const empty = (text) => h("p", { class: "empty" }, text);

@@ -3,6 +3,9 @@
 from __future__ import annotations
 
 from dataclasses import dataclass, field
+from pathlib import Path
+
+import httpx
 
 from tools.backend.faces.base import TlsFiles
 from tools.backend.store.database import MEMORY
@@ -33,6 +36,11 @@ class BackendConfig:
     """Where administrators come; None as for `rest`, with `Backend.admin_app`."""
     admin_token: str = field(default="", repr=False)
     """The administrator's token; empty draws a fresh one."""
+    callback_ca: Path | None = None
+    """PEM file of authorities that certificates of callback listeners may come from, beside those
+    of the system."""
+    callback_transport: httpx.AsyncBaseTransport | None = field(default=None, repr=False)
+    """Takes callbacks in the network's place; virtual time has no other way to deliver them."""
     timing: str = "documented"
     account: str = DEFAULT_ACCOUNT
     pilot_waived: bool = False

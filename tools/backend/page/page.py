@@ -1,0 +1,42 @@
+"""The page of one backend: what it samples, what it feeds, what it reads."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+from tools.backend.page.campaign_views import CampaignViews
+from tools.backend.page.device_views import DeviceViews
+from tools.backend.page.feed import Feed
+from tools.backend.page.network_views import callbacks, cells
+from tools.backend.page.sampler import StateSampler
+
+if TYPE_CHECKING:
+    from tools.backend.backend import Backend
+
+
+class Page:
+    """Made with the backend; `start` when the engine is loaded, `stop` before the listeners."""
+
+    def __init__(self, backend: Backend) -> None:
+        self._backend = backend
+
+        def now() -> float:
+            return backend.time.now()
+
+        self.sampler = StateSampler(now)
+        self.campaigns = CampaignViews(backend, self.sampler)
+        self.devices = DeviceViews(backend, self.campaigns)
+        self.feed = Feed(
+            now,
+            self.campaigns.event,
+            {"cells": lambda: cells(backend), "callbacks": lambda: callbacks(backend)},
+        )
+
+    def start(self) -> None:
+        """Look at the engine from now on."""
+        self.sampler.start()
+        self._backend.engine.observers += [self.sampler, self.feed]
+
+    def stop(self) -> None:
+        """End the feeds, which otherwise would keep the listener open."""
+        self.feed.stop()

@@ -104,6 +104,8 @@ class Lwm2mFace:
         self._ordered: dict[str, Order] = {}
         self._hosts: dict[str, str] = {}
         self.poll = context.poll
+        self.on_contact: Callable[[str], None] = lambda _name: None
+        """Called with the name of a device that has registered or updated its registration."""
         context.time.on_shift.append(self._shift)
 
     # -- life ---
@@ -236,6 +238,18 @@ class Lwm2mFace:
         session = self._sessions.get(device)
         return None if session is None else session.peer
 
+    def awake(self, device: str) -> bool:
+        """Whether a device is registered and listens now."""
+        session = self._sessions.get(device)
+        return session is not None and not session.asleep
+
+    def last_contact(self, device: str) -> float | None:
+        """When a registered device registered or updated last, by the backend's time."""
+        session = self._sessions.get(device)
+        if session is None:
+            return None
+        return session.registration.expires - session.registration.lifetime * self._time.rate
+
     # -- requests of devices ---
 
     def _handle(self, peer: UdpPeer, request: Message, exchange: Exchange) -> Message | None:
@@ -323,6 +337,7 @@ class Lwm2mFace:
             exchange.respond(response(Code.CREATED, location))
             if self._sessions.get(name) is session:
                 self._welcome(session)
+                self.on_contact(name)
 
         self._writer.submit_row(store.PUT_REGISTRATION, store.row_of(registration), committed)
         return None
@@ -354,6 +369,7 @@ class Lwm2mFace:
             exchange.respond(response(Code.CHANGED))
             if self._by_location.get(registration.location) is session:
                 session.contact(moved)
+                self.on_contact(session.name)
 
         self._writer.submit_row(
             store.REFRESH_REGISTRATION,

@@ -140,6 +140,11 @@ class Session:
     def name(self) -> str:
         return self.registration.name
 
+    @property
+    def asleep(self) -> bool:
+        """Whether it does not listen now: in queue mode, and not heard for a while."""
+        return self.registration.queue and self._face.now() - self.last_contact > AWAKE
+
     def __repr__(self) -> str:
         where = f"{self._stage.name} {self.position.name} {self.state}/{self.result}"
         return f"<Session {self.name} {where}>"
@@ -227,8 +232,7 @@ class Session:
     def inspect(self) -> None:
         """Read State and Result, then act on what they say."""
         self._link.cancel()
-        asleep = self._face.now() - self.last_contact > AWAKE
-        if self.registration.queue and asleep:
+        if self.asleep:
             self._move("sleep")
             return
         self._move("inspect")

@@ -118,6 +118,9 @@ class Backend(Administration):
             writer, self.inventory, self.time, self.timing, self.runtime.wheel
         )
         operator = self._operator = OperatorNetwork(self.runtime, writer, self.time, self.inventory)
+        engine.cell_of = operator.cell_of
+        operator.on_attach.append(lambda attachment: engine.attached(attachment.device_id))
+        operator.on_detach.append(engine.detached)
         try:
             loaded = await writer.open(self._load)
         except StoreError as error:
@@ -137,7 +140,7 @@ class Backend(Administration):
                     time=self.time,
                     bind=bind,
                     sink=engine.face_event,
-                    concerns=lambda device: engine.book.open_member(device) is not None,
+                    concerns=engine.concerns,
                     poll=self.timing.poll,
                     starts=loaded.starts,
                     inventory=self.inventory,

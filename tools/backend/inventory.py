@@ -15,15 +15,18 @@ from dataclasses import dataclass, field
 from tools.backend.errors import RequestRefused
 from tools.backend.faces.base import Delivery
 
-ACCOUNT_NAME = re.compile(r"\d{10}-\d{5}")
-DEVICE_ID = re.compile(r"\d{15}")
+ACCOUNT_NAME = re.compile(r"[0-9]{10}-[0-9]{5}")
+DEVICE_ID = re.compile(r"[0-9]{15}")
 TOKEN = re.compile(r"[A-Za-z0-9._~+/-]{8,512}=*")
-IMEI_NAME = re.compile(r"urn:imei:(\d{15})")
+IMEI_NAME = re.compile(r"urn:imei:([0-9]{15})")
 
 EVENT_BILLED = "TS-HFOTA-EVNT"
 MONTHLY_BILLED = "TS-HFOTA-MRC"
 """The purchase types of the API; an account may have both. Only one that has nothing but the
 monthly type needs a licence for each device."""
+
+ACTIVE, SUSPENDED = "active", "suspend"
+"""The statuses of a line of service [documented]; only an active one is upgraded."""
 
 PAGE = 1000
 """Devices in one answer [documented]."""
@@ -71,8 +74,8 @@ class Device:
     token: str = field(default="", repr=False)
     """SHA-256 of its bearer token, in hex; empty when it has none."""
     mdn: str = ""
-    line: str = "active"
-    """The status of its line of service: `active` or `suspend`."""
+    line: str = ACTIVE
+    """The status of its line of service."""
 
 
 @dataclass(frozen=True, slots=True)

@@ -62,12 +62,19 @@ class CampaignTiming:
     poll: float
     """How often a device under way is asked for its state, in case a notification was lost."""
 
+    publication: float | None
+    """Seconds after midnight UTC at which v1 publishes its devices' status [once a day documented,
+    the hour ours]; None publishes every change at once."""
+
 
 PILOT_SIZE = 20
 """A campaign of at most so many devices is a pilot [documented]."""
 
 MAX_ATTEMPTS = 3
 """Attempts a device within one campaign; ours, the documentation names no number."""
+
+CELL_LIMIT = 20
+"""Devices of one cell that are upgraded at once, over all campaigns; ours, settable for a cell."""
 
 DEFAULT_CONCURRENCY = 250
 """Devices of one campaign that are downloading or installing at once; ours."""
@@ -83,6 +90,7 @@ TIMINGS: dict[str, CampaignTiming] = {
         contact=DAY,
         log_delay=DAY,
         poll=300,
+        publication=12 * HOUR,
     ),
     "immediate": CampaignTiming(
         "immediate",
@@ -94,6 +102,7 @@ TIMINGS: dict[str, CampaignTiming] = {
         contact=5,
         log_delay=0,
         poll=15,
+        publication=None,
     ),
 }
 

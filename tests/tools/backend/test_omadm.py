@@ -163,15 +163,19 @@ async def test_a_device_that_is_off_finds_its_notification() -> None:
         [notification] = early.pushed
         await early.session(session=notification.session_text)
         assert member_of(campaign, early).position == Position.INSTALLING
-        # The other one stays off: its notification expires and the attempt has failed; the next
-        # one begins four hours later.
+        # The other one stays off: its notification expires and the attempt has failed. It is queued
+        # in the network until its next power-up, however late that is.
         await clock.sleep(0.2 * HOUR)
         assert operator.waiting(late.name) == 0
         member = member_of(campaign, late)
-        assert (member.position, member.ending) == (Position.WAITING, Ending.TIMEOUT)
-        await clock.sleep(4 * HOUR)
+        assert (member.position, member.ending) == (Position.DONE, Ending.TIMEOUT)
+        assert (member.status, member.queued) == (states.FAILED, True)
+        await clock.sleep(40 * HOUR)
+        assert member.attempts == 1
+        await operator.attach(late.name, "c1", late.listen(backend).local)
+        await clock.sleep(1)
         assert (member.position, member.attempts) == (Position.OFFERED, 2)
-        assert operator.waiting(late.name) == 1
+        assert len(late.pushed) == 1
 
 
 @virtual

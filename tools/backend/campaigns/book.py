@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 import uuid
-from collections.abc import Callable, Collection
+from collections import Counter
+from collections.abc import Callable, Collection, Mapping
+from itertools import islice
 
 from sqlalchemy import Connection
 
 from tools.backend.campaigns import rules, states
-from tools.backend.campaigns.kinds import Lock
+from tools.backend.campaigns.kinds import FIRMWARE_V1, Lock
 from tools.backend.campaigns.records import (
     Campaign,
     CampaignRequest,
@@ -19,13 +21,16 @@ from tools.backend.campaigns.records import (
     member_row,
 )
 from tools.backend.errors import RequestRefused
-from tools.backend.faces.base import Delivery, Position, same_version
-from tools.backend.inventory import ConfigFile, Device, Firmware, Inventory, check_device_id
+from tools.backend.faces.base import Delivery, same_version
+from tools.backend.inventory import ACTIVE, ConfigFile, Device, Firmware, Inventory
 from tools.backend.store import rows as store
 from tools.backend.timing import DEFAULT_CONCURRENCY, CampaignTiming
 
 CAMPAIGN_IDS = uuid.UUID("6b2a7a52-0b1e-5f0e-9d6e-3d1f5b0c7a11")
 """Ids are derived from the campaign's number: the same run gives the same ids."""
+
+INSERTED_AT_ONCE = 5_000
+"""Rows of one statement: bounds the memory that a large campaign takes beside itself."""
 
 
 class CampaignBook:
@@ -36,9 +41,15 @@ class CampaignBook:
         self._timing = timing
         self._open: dict[Lock, dict[str, Member]] = {lock: {} for lock in Lock}
         self._latest: dict[str, Member] = {}
+        self._of_device: dict[str, list[Member]] = {}
         self._adding: list[Campaign] = []
         self._number = 0
         self.campaigns: dict[str, Campaign] = {}
+        self.queued: dict[str, Member] = {}
+        """Devices that wait in the network for their next power-up, by name."""
+        self._queued_digests: Counter[str] = Counter()
+        self.barred: Callable[[Device], str] = lambda _device: ""
+        """Why a device has no licence that it needs; empty when it has, or needs none."""
 
     def load(self, connection: Connection) -> dict[str, bytes]:
         """Read every campaign; returns the contents that unfinished ones need, by digest."""
@@ -50,34 +61,87 @@ class CampaignBook:
             campaign = self.campaigns[row["campaign"]]
             member = member_of(campaign, row)
             campaign.members[member.device] = member
-        for campaign in self.campaigns.values():
-            self._index(campaign)
+        for campaign in sorted(self.campaigns.values(), key=lambda item: item.number):
+            if campaign.status == states.REQUEST_PENDING:
+                # The checks were not over, and are made again from the beginning.
+                campaign.unchecked.extend(
+                    item for item in campaign.members.values() if item.status != states.REJECTED
+                )
+                for member in campaign.members.values():
+                    self._remember(member)
+            else:
+                for member in campaign.members.values():
+                    self._remember(member)
+                    self.claim(member)
+                    if member.queued:
+                        self.enqueue(member)
+            if campaign.auto_add:
+                self._adding.append(campaign)
         needed = {item.digest for item in self.campaigns.values() if item.unfinished or item.active}
+        needed |= {item.digest for item in self.campaigns.values() if item.unchecked}
+        needed |= set(self._queued_digests)
         return {digest: store.load_content(connection, digest) for digest in sorted(needed)}
 
     def add(self, campaign: Campaign) -> None:
-        """Take in a draft."""
+        """Take in a draft with its members; those that are checked are claimed."""
         self.campaigns[campaign.id] = campaign
-        self._index(campaign)
-
-    def _index(self, campaign: Campaign) -> None:
+        unchecked = {id(member) for member in campaign.unchecked}
         for member in campaign.members.values():
-            self._index_member(member)
+            self._remember(member)
+            if id(member) not in unchecked:
+                self.claim(member)
         if campaign.auto_add:
             self._adding.append(campaign)
 
-    def _index_member(self, member: Member) -> None:
+    def add_member(self, member: Member) -> None:
+        """Take in one more device, checked."""
+        member.campaign.members[member.device] = member
+        self._remember(member)
+        self.claim(member)
+
+    def _remember(self, member: Member) -> None:
+        held = self._of_device.setdefault(member.device, [])
+        if not held or held[-1] is not member:
+            held.append(member)
+
+    def claim(self, member: Member) -> None:
+        """Count a member whose checks are over, and keep its device from other campaigns."""
         campaign = member.campaign
         if member.status == states.REJECTED:
             return
         if campaign.kind.lock is Lock.FIRMWARE:
             self._latest[member.device] = member
-        if not member.final:
+        if not member.final and not member.queued:
             campaign.unfinished += 1
         if member.active:
             campaign.active += 1
         if not member.final or member.active:  # aborted while installing: final and active
             self._open[campaign.kind.lock][member.device] = member
+
+    def reopen(self, member: Member) -> None:
+        """A device of the queue begins again."""
+        self._latest[member.device] = member
+        self._open[member.campaign.kind.lock][member.device] = member
+
+    def is_free(self, device: str, lock: Lock) -> bool:
+        """Whether no unfinished campaign has the device."""
+        return device not in self._open[lock]
+
+    def enqueue(self, member: Member) -> None:
+        """The device waits in the network for its next power-up."""
+        former = self.queued.get(member.device)
+        if former is not None:
+            self._queued_digests[former.campaign.digest] -= 1
+        self.queued[member.device] = member
+        self._queued_digests[member.campaign.digest] += 1
+
+    def dequeue(self, device: str) -> Member | None:
+        """It waits no more; returns what it waited for."""
+        member = self.queued.pop(device, None)
+        if member is not None:
+            self._queued_digests[member.campaign.digest] -= 1
+            self._queued_digests += Counter()  # drops what has come to nothing
+        return member
 
     def adopt(self, device: Device, now: float) -> Member | None:
         """Take a device into the first campaign that adds devices by itself and that it matches."""
@@ -89,13 +153,13 @@ class CampaignBook:
             if (
                 campaign.account == device.account
                 and device.name not in campaign.members
-                and not self._rejection(campaign, device)
+                and not campaign.unchecked
+                and not self.rejection(campaign, device)
                 and _runs(device, campaign)
                 and rules.has_room(campaign, account.pilot_waived, self.campaigns.values())
             ):
-                member = self._member(campaign, device, device.device_id, device.delivery, now)
-                campaign.members[member.device] = member
-                self._index_member(member)
+                member = self.member(campaign, device, device.device_id, device.delivery, now)
+                self.add_member(member)
                 return member
         return None
 
@@ -103,9 +167,26 @@ class CampaignBook:
         """Undo `add`."""
         del self.campaigns[campaign.id]
         self._adding = [item for item in self._adding if item is not campaign]
-        for member in campaign.members.values():
-            self.close(member)
-            if self._latest.get(member.device) is member:
+        for member in list(campaign.members.values()):
+            self.forget(member)
+
+    def forget(self, member: Member) -> None:
+        """The device is not in the campaign and never was."""
+        member.campaign.members.pop(member.device, None)
+        self.close(member)
+        held = self._of_device[member.device]
+        held.remove(member)
+        if not held:
+            del self._of_device[member.device]
+        if self._latest.get(member.device) is member:
+            earlier = [
+                item
+                for item in held
+                if item.campaign.kind.lock is Lock.FIRMWARE and item.status != states.REJECTED
+            ]
+            if earlier:
+                self._latest[member.device] = earlier[-1]
+            else:
                 del self._latest[member.device]
 
     def close(self, member: Member) -> None:
@@ -125,6 +206,11 @@ class CampaignBook:
         found = self.open_members(device)
         return next((member for member in found if member.active), found[0] if found else None)
 
+    def members_of(self, device: str) -> list[Member]:
+        """The device in every campaign that has it, also in those that rejected it; oldest
+        first."""
+        return list(self._of_device.get(device, ()))
+
     def latest(self, device: str) -> Member | None:
         """The device in the newest firmware campaign that accepted it."""
         return self._latest.get(device)
@@ -140,8 +226,8 @@ class CampaignBook:
 
     def needs(self, digest: str) -> bool:
         """Whether a content is still to be delivered to somebody."""
-        return any(
-            item.digest == digest and (item.unfinished or item.active)
+        return digest in self._queued_digests or any(
+            item.digest == digest and (item.unfinished or item.active or item.unchecked)
             for item in self.campaigns.values()
         )
 
@@ -171,7 +257,8 @@ class CampaignBook:
         return firmware
 
     def draft(self, request: CampaignRequest, protocols: Collection[str], now: float) -> Campaign:
-        """A campaign after `request`, not taken in yet. Raises RequestRefused."""
+        """A campaign after `request`, without its devices, not taken in yet. Raises
+        RequestRefused."""
         kind = request.kind
         if request.protocol not in protocols or request.protocol not in kind.protocols:
             raise RequestRefused(f"Protocol {request.protocol[:64]!r} is not supported")
@@ -179,9 +266,10 @@ class CampaignBook:
         start, end = rules.check_dates(request, now)
         windows = rules.check_windows(request.windows)
         install_windows = rules.check_windows(request.install_windows)
-        devices = rules.check_devices(request)
-        number = self._number + 1
-        campaign = Campaign(
+        account = self._inventory.accounts[request.account]
+        self._number += 1
+        number = self._number
+        return Campaign(
             id=str(uuid.uuid5(CAMPAIGN_IDS, f"{request.account}/{number}")),
             number=number,
             account=request.account,
@@ -202,36 +290,24 @@ class CampaignBook:
             install_after=request.install_after,
             path=deliverable.path if isinstance(deliverable, ConfigFile) else "",
             created=now,
-            starts=rules.first_start(start, now, len(devices), self._timing),
+            starts=rules.first_start(start, now, rules.lead(request, self._timing)),
             ends=end,
             concurrency=request.concurrency or DEFAULT_CONCURRENCY,
             auto_assign=request.auto_assign,
             auto_add=request.auto_add,
-            plan=kind.plan,
+            plan=account.omadm_mode if kind is FIRMWARE_V1 else kind.plan,
             status=states.REQUEST_PENDING,
         )
-        accepted = 0
-        for device_id in devices:
-            member = self._draft_member(campaign, check_device_id(device_id), request)
-            campaign.members[member.device] = member
-            if not member.final:
-                accepted += 1
-                if not kind.device_driven:
-                    campaign.ready.append(member)
-        account = self._inventory.accounts[request.account]
-        rules.check_pilot(request, accepted, account.pilot_waived, self.campaigns.values())
-        if not accepted:
-            campaign.status = states.REQUEST_FAILED
-        self._number = number
-        return campaign
 
-    def _rejection(self, campaign: Campaign, device: Device | None) -> str:
+    def rejection(self, campaign: Campaign, device: Device | None) -> str:
         """Why a device cannot take part; empty when it can."""
         kind = campaign.kind
         if device is None:
             return kind.wording.not_found
         if device.protocol != campaign.protocol:
             return kind.wording.not_eligible
+        if device.line != ACTIVE:
+            return kind.wording.not_active
         if device.name in self._open[kind.lock]:
             return kind.wording.already
         if (device.make, device.model) != (campaign.make, campaign.model):
@@ -243,30 +319,35 @@ class CampaignBook:
             and not same_version(device.firmware, campaign.version_from)
         ):
             return kind.wording.wrong_version
-        return ""
+        # Licences of a campaign that assigns them by itself are looked at all together.
+        return "" if campaign.auto_assign else self.barred(device)
 
-    def _draft_member(self, campaign: Campaign, device_id: str, request: CampaignRequest) -> Member:
+    def member_for(
+        self,
+        campaign: Campaign,
+        device_id: str,
+        deliveries: Mapping[str, Delivery] | None,
+        now: float,
+    ) -> Member:
+        """A device of a request, not checked and not taken in yet."""
         device = self._inventory.by_id(campaign.account, device_id)
-        reason = self._rejection(campaign, device)
         delivery = "push" if device is None else device.delivery
-        if request.deliveries is not None:
-            delivery = request.deliveries.get(device_id, delivery)
-        member = self._member(campaign, device, device_id, delivery, campaign.created)
-        if reason:
-            member.status, member.reason, member.position = states.REJECTED, reason, Position.DONE
-        return member
+        if deliveries is not None:
+            delivery = deliveries.get(device_id, delivery)
+        return self.member(campaign, device, device_id, delivery, now)
 
     @staticmethod
-    def _member(
+    def member(
         campaign: Campaign, device: Device | None, device_id: str, delivery: Delivery, now: float
     ) -> Member:
+        kind = campaign.kind
         return Member(
             campaign,
             device_id if device is None else device.name,
             device_id,
             delivery,
-            campaign.kind.accepted,
-            reason=campaign.kind.wording.accepted,
+            kind.accepted,
+            reason=kind.wording.accepted,
             updated=now,
         )
 
@@ -280,13 +361,16 @@ def _runs(device: Device, campaign: Campaign) -> bool:
 
 def insertion(campaign: Campaign) -> Callable[[Connection], bytes]:
     """What writes a new campaign with all its devices as they are now, and fetches the bytes it
-    will send. It may run in another thread, while the campaign goes on."""
+    will send. It may run in another thread, while the campaign goes on: the rows are made here, but
+    for a campaign whose checks are still to come, which nothing changes until it is written."""
     row = campaign_row(campaign)
-    members = [member_row(member) for member in campaign.members.values()]
+    known = None if campaign.unchecked else [member_row(item) for item in campaign.members.values()]
 
     def insert(connection: Connection) -> bytes:
         connection.execute(store.ADD_CAMPAIGN, row)
-        connection.execute(store.ADD_MEMBER, members)
+        rows = iter(known) if known is not None else map(member_row, campaign.members.values())
+        while batch := list(islice(rows, INSERTED_AT_ONCE)):
+            connection.execute(store.ADD_MEMBER, batch)
         return store.load_content(connection, campaign.digest)
 
     return insert

@@ -8,17 +8,21 @@ from __future__ import annotations
 
 import enum
 from collections.abc import Mapping
-from dataclasses import dataclass
-from typing import Protocol
+from dataclasses import dataclass, replace
+from typing import TYPE_CHECKING, Protocol
 
 from tools.backend.campaigns import states
 from tools.backend.campaigns.reasons import REASONS, V1_FAILED, V2_NOT_INSTALLED, V2_SILENT
 from tools.backend.faces.base import Ending, Position
 from tools.backend.timing import rfc822
 
+if TYPE_CHECKING:
+    from tools.backend.campaigns.records import Member
+
 __all__ = [
     "FILE_V2",
     "FIRMWARE_V1",
+    "FIRMWARE_V1_LWM2M",
     "FIRMWARE_V3",
     "KINDS",
     "SOFTWARE_V2",
@@ -46,6 +50,10 @@ class Wording(Protocol):
     wrong_make: str
     wrong_version: str
     not_eligible: str
+    not_active: str
+    no_licences: str
+    crowded: str
+    """No turn is expected before the campaign ends."""
 
     def planned(self, start: float) -> str:
         """Its turn is expected at `start`."""
@@ -56,7 +64,10 @@ class Wording(Protocol):
     def fault(self, again: float) -> str:
         """We could not ask it."""
 
-    def expired(self, position: Position, attempts: int, ending: Ending | None) -> str:
+    def scheduled(self, start: float, end: float) -> str:
+        """It has a place, and is asked to start at `start`."""
+
+    def expired(self, member: Member) -> str:
         """The campaign ended before it did."""
 
 
@@ -74,27 +85,35 @@ class WordingV3:
     wrong_make = "Device make or model does not meet the prerequisite of the firmware."
     wrong_version = "Current firmware version does not meet the prerequisite of the firmware."
     not_eligible = "Device is not eligible for this upgrade."
+    not_active = "Device is not active or not connected."
+    no_licences = "Not enough licenses are available for the devices of the campaign."
+    crowded = "Upgrade pending, no place in the cell is expected before the campaign ends."
 
     def planned(self, start: float) -> str:
         return (
             f"Upgrade pending, the device upgrade is estimated to be scheduled for {rfc822(start)}"
         )
 
-    def begun(self, now: float, end: float) -> str:
+    def scheduled(self, start: float, end: float) -> str:
         return (
-            f"The upgrade is scheduled to begin on {rfc822(now)}, "
+            f"The upgrade is scheduled to begin on {rfc822(start)}, "
             f"and the estimated completion is {rfc822(end)}."
         )
+
+    begun = scheduled
 
     def fault(self, again: float) -> str:
         return f"Request to FOTA server failed, estimated retry time on {rfc822(again)}."
 
-    def expired(self, position: Position, attempts: int, ending: Ending | None) -> str:
-        if attempts:
-            return f"The campaign ended before the upgrade did, try count {attempts}."
-        return (
-            "The network does not report this device is reachable, no retry available, try count 0."
-        )
+    def expired(self, member: Member) -> str:
+        if member.status == states.NO_DATA:
+            return (
+                "The network does not report this device is reachable, no retry available, "
+                f"try count {member.attempts}."
+            )
+        if member.attempts:
+            return f"The campaign ended before the upgrade did, try count {member.attempts}."
+        return "The campaign ended before a place in the cell of the device was free, try count 0."
 
 
 class WordingV2:
@@ -108,6 +127,9 @@ class WordingV2:
     wrong_make = "Device make or model does not meet the prerequisite."
     wrong_version = "Current software version does not meet the prerequisite."
     not_eligible = "Device is not eligible, it is not FOTA capable over HTTP."
+    not_active = WordingV3.not_active
+    no_licences = WordingV3.no_licences
+    crowded = accepted
 
     def planned(self, start: float) -> str:
         return "The device takes the upgrade at a check-in."
@@ -115,14 +137,17 @@ class WordingV2:
     def begun(self, now: float, end: float) -> str:
         return "The device has taken the upgrade."
 
+    def scheduled(self, start: float, end: float) -> str:
+        return self.planned(start)
+
     def fault(self, again: float) -> str:
         return "internal error"
 
-    def expired(self, position: Position, attempts: int, ending: Ending | None) -> str:
-        if position == Position.DOWNLOADED:
+    def expired(self, member: Member) -> str:
+        if member.position == Position.DOWNLOADED:
             return V2_NOT_INSTALLED
-        if position == Position.WAITING and ending is not None:
-            return REASONS[ending].v2
+        if member.position == Position.WAITING and member.ending is not None:
+            return REASONS[member.ending].v2
         return V2_SILENT
 
 
@@ -140,7 +165,7 @@ class WordingV1(WordingV2):
     def begun(self, now: float, end: float) -> str:
         return "The device has been notified."
 
-    def expired(self, position: Position, attempts: int, ending: Ending | None) -> str:
+    def expired(self, member: Member) -> str:
         return V1_FAILED
 
 
@@ -207,7 +232,10 @@ FIRMWARE_V1 = CampaignKind(
     wording=WordingV1(),
     reasons={ending: reasons.v1 for ending, reasons in REASONS.items()},
     checks_version=False,
-    plan="one_attempt",
+    plan="network_aware",
+)
+FIRMWARE_V1_LWM2M = replace(
+    FIRMWARE_V1, name="v1 LwM2M", protocols=frozenset({"LWM2M"}), plan="nightly"
 )
 FIRMWARE_V3 = CampaignKind(
     name="v3 firmware",
@@ -229,4 +257,6 @@ SOFTWARE_V2 = _v2("v2 software", Lock.FIRMWARE, checks_version=True)
 # A configuration file has no prerequisite version [documented].
 FILE_V2 = _v2("v2 file", Lock.FILE, checks_version=False)
 
-KINDS = {kind.name: kind for kind in (FIRMWARE_V1, FIRMWARE_V3, SOFTWARE_V2, FILE_V2)}
+KINDS = {
+    kind.name: kind for kind in (FIRMWARE_V1, FIRMWARE_V1_LWM2M, FIRMWARE_V3, SOFTWARE_V2, FILE_V2)
+}

@@ -32,16 +32,6 @@ def due(member: Member) -> float | None:
     return opening if opening < campaign.ends else None
 
 
-def given_up(member: Member, limit: float) -> float:
-    """When an attempt that nothing more is heard of ends. A device that drives itself may be
-    waiting for the download window to open again."""
-    end = max(member.recent or 0.0, member.heard) + limit
-    if not member.campaign.kind.device_driven:
-        return end
-    opening = next_opening(member.campaign.windows, end)
-    return end if opening == end else opening + limit
-
-
 def _may_begin(member: Member, now: float) -> bool:
     campaign = member.campaign
     earliest = due(member)
@@ -56,13 +46,14 @@ def _may_begin(member: Member, now: float) -> bool:
 
 def on_asked(engine: CampaignEngine, member: Member, _event: FaceEvent) -> None:
     """The device asks for an order. One action at a time, whatever the number of campaigns."""
+    from tools.backend.campaigns import turns
+
     if member.active:
         return
     now = engine.now()
     for candidate in engine.book.open_members(member.device):
         if _may_begin(candidate, now):
-            engine.begin(candidate, now)
-            engine.arm(candidate.campaign, now)
+            turns.begin(engine, candidate, now)
             return
 
 

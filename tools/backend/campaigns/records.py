@@ -9,6 +9,7 @@ from typing import Any
 
 from agent.runtime.wheel import Timer
 from tools.backend.campaigns.kinds import FIRMWARE_V3, KINDS, CampaignKind
+from tools.backend.campaigns.plans import PLANS, Plan
 from tools.backend.campaigns.states import CAMPAIGN_FINAL, DEVICE_FINAL
 from tools.backend.faces.base import Delivery, Ending, Position
 from tools.backend.store.rows import windows_of, windows_text
@@ -38,6 +39,14 @@ class Member:
     shown_reason: str = ""
     queued: bool = False
     """Waits in the network for its next power-up, although its campaign may be over."""
+    cell: str = ""
+    """The cell in which it has a place; not stored."""
+    waits: str = ""
+    """The cell in which it waits for one; not stored."""
+    told: str = ""
+    """The status that observers know; not stored."""
+    ran: str = ""
+    """What the device ran when its attempt began; not stored."""
     heard: float = 0.0
     """When a device that drives itself last came because of this attempt; not stored."""
 
@@ -99,6 +108,20 @@ class Campaign:
     """Members whose turn may come now, in order."""
     later: list[tuple[float, int, Member]] = field(default_factory=list)
     """A heap of (instant, sequence, member): when to look at a member again."""
+    unchecked: deque[Member] = field(default_factory=deque)
+    """Members whose checks are still to come; not claimed and not counted yet."""
+    unplanned: deque[Member] = field(default_factory=deque)
+    """Members that have not been told yet when their turn is expected."""
+    planned: int = 0
+    """How many have been told."""
+    planned_in: dict[str, int] = field(default_factory=dict)
+    """The same by cell."""
+    slots: list[float] = field(default_factory=list)
+    """When the slots of the campaign begin, as far as anybody asked."""
+    was_open: bool = False
+    """Whether attempts could begin when we looked last."""
+    cells_waited: set[str] = field(default_factory=set)
+    """Cells in which its members wait for places."""
     active: int = 0
     unfinished: int = 0
     timer: Timer | None = None
@@ -111,6 +134,11 @@ class Campaign:
     def cells(self) -> Mapping[str, str]:
         """What can happen to it now."""
         return self.kind.campaign_table[self.status]
+
+    @property
+    def schedule(self) -> Plan:
+        """How its devices are tried."""
+        return PLANS[self.plan]
 
     def __repr__(self) -> str:
         return f"<Campaign {self.id} {self.status} {self.unfinished} unfinished>"
@@ -140,6 +168,42 @@ class CampaignRequest:
     concurrency: int | None = None
     deliveries: Mapping[str, Delivery] | None = None
     """By device id; a device not named here has the delivery of the inventory."""
+
+
+@dataclass(frozen=True, slots=True)
+class CampaignDates:
+    """What `redate` may change; the whole of it, also what stays."""
+
+    start_date: str
+    end_date: str
+    windows: Windows = ()
+    install_windows: Windows = ()
+    download_after: str = ""
+    install_after: str = ""
+
+
+@dataclass(frozen=True, slots=True)
+class EditResult:
+    """What became of one device of an edit; `reason` says why not."""
+
+    device_id: str
+    ok: bool
+    reason: str
+
+
+@dataclass(frozen=True, slots=True)
+class Attempt:
+    """One attempt to update a device, of a history."""
+
+    campaign: Campaign
+    number: int
+    started: float
+    finished: float | None
+    """None while it runs."""
+    status: str
+    """How it ended; empty while it runs."""
+    ending: Ending | None
+    version_from: str
 
 
 _CAMPAIGN_COLUMNS = (
@@ -242,4 +306,5 @@ def member_of(campaign: Campaign, row: Mapping[Any, Any]) -> Member:
         shown_status=row["shown_status"],
         shown_reason=row["shown_reason"],
         queued=row["queued"],
+        told=row["status"],
     )

@@ -4,9 +4,10 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
 
-from tools.backend.campaigns.records import Campaign, CampaignRequest
+from tools.backend.campaigns.records import Campaign, CampaignDates, CampaignRequest
 from tools.backend.campaigns.states import DEVICE_FINAL, FAILED, REJECTED, SUCCESS
 from tools.backend.errors import RequestRefused
+from tools.backend.inventory import check_device_id
 from tools.backend.timing import DAY, PILOT_SIZE, CampaignTiming, Windows, date_text, day_start
 
 PILOT_MIN = 5
@@ -25,8 +26,11 @@ def check_windows(windows: Sequence[tuple[int, int]]) -> Windows:
     return tuple(windows)
 
 
-def check_dates(request: CampaignRequest, now: float) -> tuple[float, float]:
-    """The first and the last instant of the campaign's days."""
+def check_dates(
+    request: CampaignRequest | CampaignDates, now: float, *, started: bool = False
+) -> tuple[float, float]:
+    """The first and the last instant of the campaign's days. One that has `started` may have begun
+    on an earlier day."""
     try:
         start = day_start(request.start_date)
     except ValueError:
@@ -35,7 +39,7 @@ def check_dates(request: CampaignRequest, now: float) -> tuple[float, float]:
         end = day_start(request.end_date) + DAY
     except ValueError:
         raise RequestRefused(f"Invalid endDate {request.end_date!r}") from None
-    if request.start_date < date_text(now):
+    if not started and request.start_date < date_text(now):
         raise RequestRefused("startDate is in the past")
     if end <= start:
         raise RequestRefused("endDate is before startDate")
@@ -44,7 +48,7 @@ def check_dates(request: CampaignRequest, now: float) -> tuple[float, float]:
     return start, end
 
 
-def check_after(name: str, text: str, request: CampaignRequest) -> None:
+def check_after(name: str, text: str, request: CampaignRequest | CampaignDates) -> None:
     """A date within the campaign, or none. The public pages do not bound it; ours."""
     if not text:
         return
@@ -56,19 +60,25 @@ def check_after(name: str, text: str, request: CampaignRequest) -> None:
         raise RequestRefused(f"{name} is not between startDate and endDate")
 
 
-def first_start(start: float, now: float, devices: int, timing: CampaignTiming) -> float:
+def lead(request: CampaignRequest, timing: CampaignTiming) -> float:
+    """Seconds from a request to the start, when that is today. v1 knows no pilots."""
+    pilot = request.kind.version > 1 and len(frozenset(request.devices)) <= PILOT_SIZE
+    return timing.pilot_lead if pilot else timing.on_demand_lead
+
+
+def first_start(start: float, now: float, lead_time: float) -> float:
     """When the campaign begins: its day, or a lead time from now when that day is today."""
-    if start > now:
-        return start
-    return now + (timing.pilot_lead if devices <= PILOT_SIZE else timing.on_demand_lead)
+    return start if start > now else now + lead_time
 
 
-def check_devices(request: CampaignRequest) -> tuple[str, ...]:
+def check_devices(devices: Sequence[str]) -> tuple[str, ...]:
     """The device ids, each once."""
-    devices = tuple(dict.fromkeys(request.devices))
-    if not devices:
+    once = tuple(dict.fromkeys(devices))
+    if not once:
         raise RequestRefused("Device list is empty")
-    return devices
+    for device_id in once:
+        check_device_id(device_id)
+    return once
 
 
 def _is_good_pilot(campaign: Campaign) -> bool:
@@ -83,11 +93,16 @@ def _is_good_pilot(campaign: Campaign) -> bool:
     return PILOT_MIN <= len(results) <= PILOT_SIZE and 2 * good >= len(results)
 
 
-def check_pilot(
-    request: CampaignRequest, accepted: int, waived: bool, earlier: Iterable[Campaign]
-) -> None:
+def needs_pilot(
+    wanted: CampaignRequest | Campaign, waived: bool, earlier: Iterable[Campaign]
+) -> bool:
+    """Whether a campaign may not be large yet. v1 knows no pilots."""
+    return not (waived or wanted.kind.version == 1 or _is_proven(wanted, earlier))
+
+
+def check_pilot(accepted: int) -> None:
     """Refuse a large campaign of a firmware that no pilot has proven yet."""
-    if waived or accepted <= PILOT_SIZE or _is_proven(request, earlier):
+    if accepted <= PILOT_SIZE:
         return
     raise RequestRefused(
         f"A campaign of this firmware may hold at most {PILOT_SIZE} devices until a pilot of "
@@ -98,7 +113,7 @@ def check_pilot(
 def has_room(campaign: Campaign, waived: bool, earlier: Iterable[Campaign]) -> bool:
     """Whether a campaign may take one more device without a pilot, or has one."""
     taken = sum(member.status != REJECTED for member in campaign.members.values())
-    return waived or taken < PILOT_SIZE or _is_proven(campaign, earlier)
+    return taken < PILOT_SIZE or not needs_pilot(campaign, waived, earlier)
 
 
 def adds_devices(campaign: Campaign, now: float) -> bool:

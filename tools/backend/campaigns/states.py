@@ -20,11 +20,16 @@ either; its clients read `InProgress` for Scheduled and `Finished` for Ended.
 (`UpgradePending`), has its turn (`UpgradeScheduled`), and ends. A failed attempt with an ending
 that may pass goes back to `UpgradePending`. In v2 a device is `Accepted`, is `UpgradePending` from
 its first order on, and ends. In v1 the same, but the server begins: the operator's network keeps a
-notification for a device that is off, so nobody asks whether it is there. An aborted device that
-was already installing keeps `CampaignAborted` until its real result replaces it.
+notification for a device that is off, so nobody asks whether it is there; a network-aware upgrade
+that failed may begin again at the next power-up, even when its campaign is over. An aborted device
+that was already installing keeps `CampaignAborted` until its real result replaces it.
 
-*Position*: the attempt of a device that has its turn. From `EXECUTE` on there is no way back to
-`WAITING`: a device that may have been told to install is never started again by this campaign.
+In v3 `UpgradeScheduled` begins with a place in the device's cell, which may be some time before the
+attempt: until that begins it can lose the place again (`unplace`).
+
+*Position*: the attempt of a device that has its turn. From `EXECUTE` on the only way back to
+`WAITING` is `requeue`, of a device that reported itself how the attempt ended: one that may still
+be installing is never started again by this campaign.
 
 A missing cell is the error: `IllegalTransition`, with the state and the event in its text, and the
 state unchanged.
@@ -94,10 +99,17 @@ FAILED = "UpgradeFailed"
 REJECTED = "DeviceRejected"
 
 DEVICE_TABLE: dict[str, dict[str, str]] = {
-    NO_DATA: {"reachable": DATA, "cancel": CANCELLED, "abort": ABORTED, "end": FAILED},
+    NO_DATA: {
+        "reachable": DATA,
+        "reject": REJECTED,
+        "cancel": CANCELLED,
+        "abort": ABORTED,
+        "end": FAILED,
+    },
     DATA: {
         "plan": PENDING,
         "unreachable": NO_DATA,
+        "reject": REJECTED,
         "cancel": CANCELLED,
         "abort": ABORTED,
         "end": FAILED,
@@ -110,6 +122,9 @@ DEVICE_TABLE: dict[str, dict[str, str]] = {
         "end": FAILED,
     },
     STARTED: {
+        "unplace": PENDING,
+        "unreachable": NO_DATA,
+        "cancel": CANCELLED,
         "succeed": SUCCESS,
         "fail": FAILED,
         "retry": PENDING,
@@ -117,7 +132,7 @@ DEVICE_TABLE: dict[str, dict[str, str]] = {
         "abort": ABORTED,
         "end": FAILED,
     },
-    FAULT: {"plan": PENDING, "abort": ABORTED, "end": FAILED},
+    FAULT: {"plan": PENDING, "cancel": CANCELLED, "abort": ABORTED, "end": FAILED},
     ABORTED: {"succeed": SUCCESS, "fail": FAILED},
     SUCCESS: {},
     FAILED: {},
@@ -145,9 +160,16 @@ CAMPAIGN_TABLE_V2: dict[str, dict[str, str]] = {
 }
 
 DEVICE_TABLE_V2: dict[str, dict[str, str]] = {
-    ACCEPTED: {"plan": PENDING, "cancel": CANCELLED, "abort": ABORTED, "end": FAILED},
+    ACCEPTED: {
+        "plan": PENDING,
+        "reject": REJECTED,
+        "cancel": CANCELLED,
+        "abort": ABORTED,
+        "end": FAILED,
+    },
     PENDING: {
         "start": PENDING,
+        "cancel": CANCELLED,
         "succeed": SUCCESS,
         "fail": FAILED,
         "retry": PENDING,
@@ -173,9 +195,16 @@ CAMPAIGN_TABLE_V1: dict[str, dict[str, str]] = {
 }
 
 DEVICE_TABLE_V1: dict[str, dict[str, str]] = {
-    ACCEPTED: {"plan": PENDING, "cancel": CANCELLED, "abort": ABORTED, "end": FAILED},
+    ACCEPTED: {
+        "plan": PENDING,
+        "reject": REJECTED,
+        "cancel": CANCELLED,
+        "abort": ABORTED,
+        "end": FAILED,
+    },
     PENDING: {
         "start": PENDING,
+        "cancel": CANCELLED,
         "succeed": SUCCESS,
         "fail": FAILED,
         "retry": PENDING,
@@ -184,7 +213,7 @@ DEVICE_TABLE_V1: dict[str, dict[str, str]] = {
     },
     ABORTED: {"succeed": SUCCESS, "fail": FAILED},
     SUCCESS: {},
-    FAILED: {},
+    FAILED: {"requeue": PENDING},
     REJECTED: {},
     CANCELLED: {},
 }
@@ -210,7 +239,7 @@ POSITION_TABLE: dict[Position, dict[str, Position]] = {
     },
     Position.EXECUTE: {"installing": Position.INSTALLING, "finish": Position.DONE},
     Position.INSTALLING: {"finish": Position.DONE},
-    Position.DONE: {},
+    Position.DONE: {"requeue": Position.WAITING},
 }
 
 

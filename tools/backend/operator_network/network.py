@@ -26,7 +26,7 @@ from __future__ import annotations
 import asyncio
 import heapq
 import ipaddress
-from collections import deque
+from collections import Counter, deque
 from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any
@@ -108,6 +108,8 @@ class OperatorNetwork:
         self._stopped = False
         self.on_attach: list[Callable[[Attachment], None]] = []
         """Called when an attachment is durable."""
+        self.on_detach: list[Callable[[str], None]] = []
+        """Called with the device id when a detachment is durable."""
         self.on_report: list[Callable[[MessageReport], None]] = []
         """Called when a message has left or has expired."""
 
@@ -184,6 +186,9 @@ class OperatorNetwork:
             self._attached.setdefault(device_id, former)
             raise
         self._record(device_id, "attachment", former.cell, "", "detach")
+        if not self._stopped:
+            for hook in self.on_detach:
+                hook(device_id)
         return True
 
     def attachment(self, device: str) -> Attachment | None:
@@ -194,6 +199,10 @@ class OperatorNetwork:
         """The serving cell, empty for a device that is not attached."""
         found = self.attachment(device)
         return "" if found is None else found.cell
+
+    def serving(self) -> Counter[str]:
+        """How many devices each cell serves."""
+        return Counter(attachment.cell for attachment in self._attached.values())
 
     # -- short messages ---
 

@@ -1,0 +1,56 @@
+"""Devices that wait in the network for their next power-up (OMA-DM since 3.1).
+
+A network-aware upgrade that failed is not over for its device: it is queued, for an unlimited time,
+whatever becomes of the campaign. At the next power-up (any connection counts) the device is
+notified again and the upgrade begins for it; if that fails, it is queued again. A queued device is
+free for a new campaign, which supersedes what it waits for. A queue entry ends with a success, when
+the device reports the target version, without a licence or an active line, by the administrator, or
+with a newer upgrade.
+"""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+from tools.backend.faces.base import same_version
+from tools.backend.inventory import ACTIVE
+
+if TYPE_CHECKING:
+    from tools.backend.campaigns.engine import CampaignEngine
+    from tools.backend.campaigns.records import Member
+    from tools.backend.inventory import Device
+
+
+def enter(engine: CampaignEngine, member: Member) -> None:
+    """A device whose attempt failed waits for its next power-up. The caller saves the member."""
+    member.queued = True
+    engine.book.enqueue(member)
+
+
+def leave(engine: CampaignEngine, device: str, _cause: str) -> None:
+    """It waits no more."""
+    member = engine.book.dequeue(device)
+    if member is None:
+        return
+    member.queued = False
+    engine.save(member)
+    engine.settle(member.campaign)
+
+
+def power_up(engine: CampaignEngine, device: Device) -> None:
+    """A device has come up: begin again what it waits for."""
+    from tools.backend.campaigns import turns
+
+    member = engine.book.queued.get(device.name)
+    if member is None or not engine.book.is_free(device.name, member.campaign.kind.lock):
+        return
+    if device.firmware and same_version(device.firmware, member.campaign.version_to):
+        leave(engine, device.name, "target version reported")
+    elif device.line != ACTIVE or engine.book.barred(device):
+        leave(engine, device.name, "not served any more")
+    else:
+        engine.move(member, "requeue")
+        engine.step(member, "requeue")
+        member.executed = False
+        engine.book.reopen(member)
+        turns.begin(engine, member, engine.now())

@@ -40,6 +40,7 @@ from tools.backend.inventory import (
 )
 from tools.backend.listener import AsgiListener
 from tools.backend.operator_network.network import OperatorNetwork
+from tools.backend.page.page import Page
 from tools.backend.rest.app import build_app
 from tools.backend.store import rows as store
 from tools.backend.store.database import parse_database
@@ -88,6 +89,8 @@ class Backend(Administration):
         self._operator: OperatorNetwork | None = None
         self._listeners: dict[str, AsgiListener] = {}
         self.app = build_app(self)
+        self.page = Page(self)
+        """The web page: what its routes in `admin_app` read."""
         self.admin_token = self.config.admin_token or new_token()
         self.admin_app = build_admin_app(self, self.admin_token)
         """What `config.admin` serves: administration, with a token of its own."""
@@ -126,6 +129,7 @@ class Backend(Administration):
         except StoreError as error:
             raise StoreError(f"cannot use {self._database}: {error}") from error
         self.time.resume(loaded.last_committed, loaded.origin)
+        self.page.start()
         logs.start()
         operator.start()
         http = self.config.http or ("", 0)
@@ -177,6 +181,7 @@ class Backend(Administration):
 
     async def stop(self) -> None:
         """Close the listeners, commit what is queued, close the store."""
+        self.page.stop()
         for listener in self._listeners.values():
             await listener.stop()
         self._listeners.clear()

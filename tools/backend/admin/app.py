@@ -12,6 +12,7 @@ from fastapi import Depends, FastAPI
 
 from tools.backend.admin import clock, devices, firmware
 from tools.backend.admin.token import AdminToken
+from tools.backend.page.routes import page_router
 from tools.backend.rest.answers import answer_errors, openapi_document
 
 if TYPE_CHECKING:
@@ -38,6 +39,7 @@ def build_admin_app(backend: Backend, token: str) -> FastAPI:
     for topic in TOPICS:
         app.include_router(topic(backend), prefix="/admin", dependencies=required)
     own = list(app.routes)
+    app.include_router(page_router(backend, guard))
 
     @app.get("/admin/openapi.json", include_in_schema=False, dependencies=required)
     async def document() -> dict[str, Any]:

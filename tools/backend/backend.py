@@ -14,6 +14,7 @@ from agent.runtime.runtime import Runtime
 from tools.backend.admin.app import build_admin_app
 from tools.backend.admin.token import new_token
 from tools.backend.administration import Administration
+from tools.backend.callbacks.service import Callbacks
 from tools.backend.campaigns import states
 from tools.backend.campaigns.engine import CampaignEngine
 from tools.backend.campaigns.kinds import FIRMWARE_V1, FIRMWARE_V3, SOFTWARE_V2
@@ -33,11 +34,13 @@ from tools.backend.faces.http_app import DeviceApp
 from tools.backend.faces.lwm2m import Lwm2mFace
 from tools.backend.faces.omadm import OmadmFace
 from tools.backend.faces.omadm_app import SESSION_PATH, OmadmApp
+from tools.backend.firmware_sync import FirmwareSync
 from tools.backend.inventory import (
     Account,
     Firmware,
     Inventory,
 )
+from tools.backend.licences.service import Licences
 from tools.backend.listener import AsgiListener
 from tools.backend.operator_network.network import OperatorNetwork
 from tools.backend.page.page import Page
@@ -86,7 +89,10 @@ class Backend(Administration):
         self._engine: CampaignEngine | None = None
         self.faces: dict[str, DeviceFace] = {}
         self._logs: DeviceLogs | None = None
+        self._firmware_sync: FirmwareSync | None = None
         self._operator: OperatorNetwork | None = None
+        self._licences: Licences | None = None
+        self._callbacks: Callbacks | None = None
         self._listeners: dict[str, AsgiListener] = {}
         self.app = build_app(self)
         self.page = Page(self)
@@ -120,10 +126,31 @@ class Backend(Administration):
         logs = self._logs = DeviceLogs(
             writer, self.inventory, self.time, self.timing, self.runtime.wheel
         )
+        sync = self._firmware_sync = FirmwareSync(
+            writer,
+            self.inventory,
+            self.time,
+            self.runtime.wheel,
+            engine.face_event,
+            self._record,
+        )
         operator = self._operator = OperatorNetwork(self.runtime, writer, self.time, self.inventory)
         engine.cell_of = operator.cell_of
         operator.on_attach.append(lambda attachment: engine.attached(attachment.device_id))
         operator.on_detach.append(engine.detached)
+        licences = self._licences = Licences(writer, self.inventory, self.time, engine)
+        engine.book.barred, engine.auto_assign = licences.barred, licences.auto_assign
+        engine.observers.append(licences)
+        callbacks = self._callbacks = Callbacks(
+            self.runtime,
+            writer,
+            self.time,
+            self.timing,
+            engine,
+            self._record,
+            authorities=self.config.callback_ca,
+            transport=self.config.callback_transport,
+        )
         try:
             loaded = await writer.open(self._load)
         except StoreError as error:
@@ -132,6 +159,7 @@ class Backend(Administration):
         self.page.start()
         logs.start()
         operator.start()
+        callbacks.start()
         http = self.config.http or ("", 0)
         omadm = self.config.omadm or ("", 0)
         # LwM2M last: it listens as soon as it has started, and nothing may come between that and
@@ -161,8 +189,10 @@ class Backend(Administration):
             self.faces[name] = face
             await face.start()
         engine.resume()
+        licences.resume()
         for face in self.faces.values():
             face.resume()
+        sync.start(self.lwm2m)
         self._campaigns_changed()
         if self.config.http is not None and not self.runtime.clock.virtual:
             tls = self.config.http_tls
@@ -187,10 +217,14 @@ class Backend(Administration):
         self._listeners.clear()
         if self._logs is not None:
             self._logs.stop()
+        if self._firmware_sync is not None:
+            self._firmware_sync.stop()
         if self._operator is not None:
             self._operator.stop()
         if self._engine is not None:
             self._engine.stop()
+        if self._callbacks is not None:
+            await self._callbacks.stop()
         for face in self.faces.values():
             await face.stop()
         if self._writer is not None:
@@ -211,9 +245,12 @@ class Backend(Administration):
         for file in store.load_files(connection):
             self.inventory.files[file.account, file.name] = file
         self.logs.load(connection)
+        self.firmware_sync.load(connection)
         self.operator.load(connection, starts)
+        self.licences.load(connection)
         self._open_account(connection)
         self.engine.load(connection)
+        self.callbacks.load(connection)
         return _Loaded(last, store.load_origin(connection), starts)
 
     def _open_account(self, connection: Connection) -> None:
@@ -281,10 +318,28 @@ class Backend(Administration):
         return self._logs
 
     @property
+    def firmware_sync(self) -> FirmwareSync:
+        """Reading of firmware versions outside of campaigns."""
+        assert self._firmware_sync is not None, "the backend is not started"
+        return self._firmware_sync
+
+    @property
     def operator(self) -> OperatorNetwork:
         """The operator network: attachments and short messages."""
         assert self._operator is not None, "the backend is not started"
         return self._operator
+
+    @property
+    def licences(self) -> Licences:
+        """The licences of all accounts."""
+        assert self._licences is not None, "the backend is not started"
+        return self._licences
+
+    @property
+    def callbacks(self) -> Callbacks:
+        """Callback listeners and the messages for them."""
+        assert self._callbacks is not None, "the backend is not started"
+        return self._callbacks
 
     @property
     def account(self) -> Account:

@@ -294,6 +294,9 @@ EXTRA: dict[str, dict[str, str]] = {
     "DeviceListQueryItem": {"clientType": "string", "status": "string"},
     # Section 3.1: GET of an upgrade shows its end date.
     "FirmwareUpgrade": {"endDate": "string"},
+    # Section 3.3: the documentation's table has other names for the total and for the reason.
+    "V3LicenseAssignedRemovedResult": {"licTotalCount": "int"},
+    "V3DeviceStatus": {"Reason": "string"},
     # Release notes 2.33: the status of the upgrade per device; ours, by the rules page.
     "CampaignSoftware": {"deviceList": "[V2DeviceStatus]"},
 }

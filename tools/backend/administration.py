@@ -4,13 +4,16 @@ from __future__ import annotations
 
 import abc
 import hashlib
+import re
 import secrets
 from collections.abc import Iterable, Mapping
+from dataclasses import replace
 from typing import Any
 
 from sqlalchemy import Connection
 
 from agent.credentials import Credential
+from tools.backend.callbacks.service import Callbacks
 from tools.backend.campaigns.engine import CampaignEngine
 from tools.backend.config import BackendConfig
 from tools.backend.errors import RequestRefused
@@ -41,6 +44,9 @@ MAX_VERSION = 255
 DEFAULT_MAKE = "fotilla"
 DEFAULT_MODEL = "virtual"
 
+_NO_NAME = re.compile(r"[/\\\x00-\x1f\x7f]")
+"""What the name of a file never has, wherever a device or a user may put it."""
+
 PROTOCOLS = ("LWM2M", "HTTP", "OMADM")
 """What devices of this backend can speak."""
 
@@ -64,6 +70,10 @@ class Administration(abc.ABC):
     @property
     @abc.abstractmethod
     def omadm(self) -> OmadmFace: ...
+
+    @property
+    @abc.abstractmethod
+    def callbacks(self) -> Callbacks: ...
 
     async def add_package(
         self,
@@ -106,6 +116,9 @@ class Administration(abc.ABC):
             connection.execute(store.PUT_CONTENT, row)
             connection.execute(store.PUT_PACKAGE, store.row_of(firmware))
 
+        known = self.inventory.packages.get((firmware.account, name))
+        if known is None or replace(known, launched=firmware.launched) != firmware:
+            self.callbacks.announce(firmware)
         await self.writer.submit(write)
         self.inventory.packages[firmware.account, firmware.name] = firmware
         return firmware
@@ -121,21 +134,22 @@ class Administration(abc.ABC):
         model: str = DEFAULT_MODEL,
         path: str = "",
         name: str | None = None,
+        protocol: str = "HTTP",
     ) -> ConfigFile:
-        """Take in a configuration file, durably. `name` identifies it, and is made from make, model
-        and `filename` for a new one; the same name again replaces content and version. Raises
-        RequestRefused."""
+        """Take in a configuration file for devices that speak `protocol`, durably. `name`
+        identifies it, and is made from make, model and `filename` for a new one; the same name
+        again replaces content and version. Raises RequestRefused."""
         if len(content) > MAX_PACKAGE:
             raise RequestRefused(f"The file is larger than {MAX_PACKAGE} bytes", status=413)
         if not 0 < len(filename) <= MAX_NAME:
             raise RequestRefused(f"A file name has 1 to {MAX_NAME} characters")
         file = ConfigFile(
             account=account or self.config.account,
-            name=name or f"configfile-{make}_{model}_{filename}",
+            name=name or _NO_NAME.sub("_", f"configfile-{make}_{model}_{filename}"),
             version_to=version,
             make=make,
             model=model,
-            protocol="HTTP",
+            protocol=protocol,
             path=path,
             launched=self.time.now(),
             digest=hashlib.sha256(content).hexdigest(),

@@ -2,46 +2,36 @@
 
 from typing import TYPE_CHECKING, Annotated, Any
 
-from fastapi import APIRouter, Depends, Query, Request
+from fastapi import APIRouter, Depends, Request
 
 from tools.backend.campaigns.kinds import FILE_V2, SOFTWARE_V2, CampaignKind, Lock
-from tools.backend.campaigns.records import Campaign, CampaignRequest, Member
-from tools.backend.campaigns.states import CAMPAIGN_TABLE
-from tools.backend.errors import RequestRefused
+from tools.backend.campaigns.records import Campaign, CampaignDates, CampaignRequest, Member
 from tools.backend.inventory import PAGE, Account
-from tools.backend.rest import v2_files, v2_logging
+from tools.backend.rest import callbacks, licences, v2_devices, v2_files, v2_logging
 from tools.backend.rest import v2_models as shapes
 from tools.backend.rest.auth import Sessions
 from tools.backend.rest.body import read_model
 from tools.backend.rest.common import (
+    CampaignId,
+    CampaignStatus,
+    LastSeenCampaign,
+    LastSeenDevice,
+    MemberPages,
+    RequestIds,
     account_named,
+    asked_windows,
     body_of,
     campaign_named,
     campaign_page,
-    member_page,
 )
-from tools.backend.timing import Windows, date_text
+from tools.backend.rest.device_views import DISTRIBUTION_OF
+from tools.backend.timing import Windows
 
 if TYPE_CHECKING:
     from tools.backend.backend import Backend
 
 VERSION = 2
 PREFIX = "/api/fota/v2"
-
-# The enumeration of campaignStatus is one for v2 and v3.
-STATUSES = frozenset(CAMPAIGN_TABLE) | {"CampaignFailed", "CampaignQueued"}
-
-PLATFORM = "IoT"
-"""`devicePlatformId`; the public pages give no other value. [unverified]"""
-
-LastSeen = Annotated[str, Query()]
-
-
-def check_distribution(text: str) -> str:
-    """The distribution type as campaigns call it. Raises RequestRefused."""
-    if text not in v2_files.DISTRIBUTIONS:
-        raise RequestRefused(f"Invalid distributionType {text[:64]!r}")
-    return v2_files.DISTRIBUTIONS[text]
 
 
 def _windows(windows: Windows) -> list[shapes.V2TimeWindow]:
@@ -54,10 +44,6 @@ def _window_texts(windows: Windows) -> list[shapes.DownloadTimeWindow]:
     ]
 
 
-def _pairs(windows: list[shapes.V2TimeWindow] | None) -> Windows:
-    return tuple((window.startTime, window.endTime) for window in windows or ())
-
-
 def _summary(campaign: Campaign) -> dict[str, Any]:
     """What every shape of a campaign has. A file's name and version stand in the software's
     members, and it comes from no version."""
@@ -68,7 +54,7 @@ def _summary(campaign: Campaign) -> dict[str, Any]:
         "softwareName": campaign.package,
         "softwareFrom": campaign.version_from,
         "softwareTo": campaign.version_to,
-        "distributionType": campaign.protocol,
+        "distributionType": DISTRIBUTION_OF[campaign.protocol],
         "make": campaign.make,
         "model": campaign.model,
         "startDate": campaign.start_date,
@@ -110,6 +96,8 @@ def router(backend: "Backend", sessions: Sessions) -> APIRouter:
     """The routes of `/api/fota/v2`."""
     routes = APIRouter(prefix=PREFIX)
     Caller = Annotated[Account, Depends(account_named(sessions))]
+    pages = MemberPages()
+    request_ids = RequestIds()
 
     def named(account: Account, campaign_id: str) -> Campaign:
         return campaign_named(backend, account, campaign_id, VERSION)
@@ -132,12 +120,12 @@ def router(backend: "Backend", sessions: Sessions) -> APIRouter:
                 start_date=asked.startDate,
                 end_date=asked.endDate,
                 devices=tuple(asked.deviceList),
-                windows=_pairs(asked.downloadTimeWindowList),
+                windows=asked_windows(asked.downloadTimeWindowList, ()),
                 kind=kind,
-                install_windows=_pairs(asked.installTimeWindowList),
+                install_windows=asked_windows(asked.installTimeWindowList, ()),
                 download_after=asked.downloadAfterDate or "",
                 install_after=asked.installAfterDate or "",
-                protocol=check_distribution(asked.distributionType),
+                protocol=v2_devices.PROTOCOL_OF[asked.distributionType],
             )
         )
 
@@ -192,15 +180,61 @@ def router(backend: "Backend", sessions: Sessions) -> APIRouter:
         operation_id="get_campaign_information",
         response_model_exclude_none=True,
     )
-    async def read(account: Caller, campaign_id: str) -> shapes.CampaignSoftware:
+    async def read(account: Caller, campaign_id: CampaignId) -> shapes.CampaignSoftware:
         campaign = named(account, campaign_id)
-        page, _more = member_page(campaign, "0")
+        page, _more = pages.page(campaign, "0")
         return shapes.CampaignSoftware(
             **_meta(campaign), deviceList=[_status(member) for member in page]
         )
 
+    @routes.put(
+        "/campaigns/{acc}/{campaign_id}",
+        operation_id="update_campaign_firmware_devices",
+        openapi_extra=body_of(shapes.V2AddOrRemoveDeviceRequest),
+    )
+    async def edit(
+        account: Caller, campaign_id: CampaignId, request: Request
+    ) -> shapes.V2AddOrRemoveDeviceResult:
+        campaign = named(account, campaign_id)
+        asked = await read_model(request, shapes.V2AddOrRemoveDeviceRequest)
+        change = backend.engine.append if asked.change == "append" else backend.engine.remove
+        # What became of each device is in the report of the campaign: the answer has no room.
+        await change(campaign, asked.deviceList)
+        # The public service works on it later, under this id; ours has done it by now.
+        return shapes.V2AddOrRemoveDeviceResult(
+            accountName=account.name,
+            campaignId=campaign.id,
+            requestId=request_ids.next(backend.time.now()),
+        )
+
+    @routes.put(
+        "/campaigns/{acc}/{campaign_id}/dates",
+        operation_id="update_campaign_dates",
+        response_model_exclude_none=True,
+        openapi_extra=body_of(shapes.V2ChangeCampaignDatesRequest),
+    )
+    async def redate(
+        account: Caller, campaign_id: CampaignId, request: Request
+    ) -> shapes.CampaignSoftware:
+        campaign = named(account, campaign_id)
+        asked = await read_model(request, shapes.V2ChangeCampaignDatesRequest)
+        await backend.engine.redate(
+            campaign,
+            CampaignDates(
+                start_date=asked.startDate,
+                end_date=asked.endDate,
+                windows=asked_windows(asked.downloadTimeWindowList, campaign.windows),
+                install_windows=asked_windows(
+                    asked.installTimeWindowList, campaign.install_windows
+                ),
+                download_after=asked.downloadAfterDate or campaign.download_after,
+                install_after=asked.installAfterDate or campaign.install_after,
+            ),
+        )
+        return shapes.CampaignSoftware(**_meta(campaign))
+
     @routes.delete("/campaigns/{acc}/{campaign_id}", operation_id="cancel_campaign")
-    async def cancel(account: Caller, campaign_id: str) -> shapes.FotaV2SuccessResult:
+    async def cancel(account: Caller, campaign_id: CampaignId) -> shapes.FotaV2SuccessResult:
         await backend.engine.cancel(named(account, campaign_id))
         return shapes.FotaV2SuccessResult(success=True)
 
@@ -210,11 +244,9 @@ def router(backend: "Backend", sessions: Sessions) -> APIRouter:
         response_model_exclude_none=True,
     )
     async def history(
-        account: Caller, campaignStatus: str, lastSeenCampaignId: LastSeen = "0"
+        account: Caller, campaignStatus: CampaignStatus, lastSeenCampaignId: LastSeenCampaign = "0"
     ) -> shapes.V2CampaignHistory:
-        page, more = campaign_page(
-            backend, account, VERSION, campaignStatus, lastSeenCampaignId, STATUSES
-        )
+        page, more = campaign_page(backend, account, VERSION, campaignStatus, lastSeenCampaignId)
         return shapes.V2CampaignHistory(
             hasMoreData=more,
             lastSeenCampaignId=page[-1].id if more else "0",
@@ -226,10 +258,10 @@ def router(backend: "Backend", sessions: Sessions) -> APIRouter:
         operation_id="get_campaign_device_status",
     )
     async def campaign_devices(
-        account: Caller, campaign_id: str, lastSeenDeviceId: LastSeen = "0"
+        account: Caller, campaign_id: CampaignId, lastSeenDeviceId: LastSeenDevice = "0"
     ) -> shapes.V2CampaignDevice:
         campaign = named(account, campaign_id)
-        page, more = member_page(campaign, lastSeenDeviceId)
+        page, more = pages.page(campaign, lastSeenDeviceId)
         return shapes.V2CampaignDevice(
             totalDevice=len(campaign.members),
             hasMoreData=more,
@@ -238,25 +270,9 @@ def router(backend: "Backend", sessions: Sessions) -> APIRouter:
             deviceList=[_status(member) for member in page],
         )
 
-    @routes.get("/software/{acc}", operation_id="list_available_software")
-    async def catalogue(
-        account: Caller, distributionType: str | None = None
-    ) -> list[shapes.SoftwarePackage]:
-        wanted = "HTTP" if distributionType is None else check_distribution(distributionType)
-        return [
-            shapes.SoftwarePackage(
-                softwareName=item.name,
-                launchDate=date_text(item.launched),
-                releaseNote=item.release_note,
-                model=item.model,
-                make=item.make,
-                distributionType=item.protocol,
-                devicePlatformId=PLATFORM,
-            )
-            for item in backend.inventory.packages.values()
-            if item.account == account.name and item.protocol == wanted
-        ]
-
-    v2_files.add_routes(routes, backend, account_named(sessions), PLATFORM)
+    v2_devices.add_routes(routes, backend, account_named(sessions))
+    v2_files.add_routes(routes, backend, account_named(sessions))
     v2_logging.add_routes(routes, backend, account_named(sessions))
+    licences.add_v2(routes, backend, account_named(sessions))
+    callbacks.add_v2(routes, backend, account_named(sessions))
     return routes

@@ -5,11 +5,11 @@ from typing import TYPE_CHECKING, Annotated
 
 from fastapi import APIRouter, Depends, Request
 
-from tools.backend.errors import RequestRefused
 from tools.backend.inventory import Account, Device
+from tools.backend.refusals import Refusal
 from tools.backend.rest import v2_models as shapes
 from tools.backend.rest.body import parse_model, read_body, read_model
-from tools.backend.rest.common import body_of, device_named
+from tools.backend.rest.common import DeviceIdPath, body_of, device_named
 from tools.backend.timing import date_text, rfc3339
 
 if TYPE_CHECKING:
@@ -25,13 +25,13 @@ def add_routes(
     def http_device(account: Account, text: object) -> Device:
         device = device_named(backend, account, text)
         if device.protocol != "HTTP":
-            raise RequestRefused("Only HTTP devices have logging and check-ins")
+            raise Refusal.NOT_HTTP()
         return device
 
     def http_devices(account: Account, texts: Iterable[object]) -> list[Device]:
         devices = [http_device(account, text) for text in dict.fromkeys(texts)]
         if not devices:
-            raise RequestRefused("Device list is empty")
+            raise Refusal.NO_DEVICES()
         return devices
 
     def statuses(account: Account) -> list[shapes.DeviceLoggingStatus]:
@@ -75,19 +75,19 @@ def add_routes(
         return statuses(account)
 
     @routes.put("/logging/{acc}/devices/{device_id}", operation_id="enable_device_logging")
-    async def enable(account: Caller, device_id: str) -> shapes.DeviceLoggingStatus:
+    async def enable(account: Caller, device_id: DeviceIdPath) -> shapes.DeviceLoggingStatus:
         device = http_device(account, device_id)
         await backend.logs.enable(account.name, [device])
         return status(device)
 
     @routes.delete("/logging/{acc}/devices/{device_id}", operation_id="disable_device_logging")
-    async def disable(account: Caller, device_id: str) -> shapes.DeviceLoggingStatus:
+    async def disable(account: Caller, device_id: DeviceIdPath) -> shapes.DeviceLoggingStatus:
         device = http_device(account, device_id)
         await backend.logs.disable([device])
         return status(device)
 
     @routes.get("/logging/{acc}/devices/{device_id}/logs", operation_id="list_device_logs")
-    async def logs(account: Caller, device_id: str) -> list[shapes.DeviceLog]:
+    async def logs(account: Caller, device_id: DeviceIdPath) -> list[shapes.DeviceLog]:
         device = http_device(account, device_id)
         return [
             shapes.DeviceLog(
@@ -105,7 +105,9 @@ def add_routes(
         "/logging/{acc}/devices/{device_id}/checkInHistory",
         operation_id="get_device_check_in_history",
     )
-    async def check_ins(account: Caller, device_id: str) -> list[shapes.CheckInHistoryItem]:
+    async def check_ins(
+        account: Caller, device_id: DeviceIdPath
+    ) -> list[shapes.CheckInHistoryItem]:
         device = http_device(account, device_id)
         return [
             shapes.CheckInHistoryItem(

@@ -2,43 +2,44 @@
 
 from __future__ import annotations
 
-from typing import Annotated
+from typing import Annotated, Literal
 
-from pydantic import BaseModel, ConfigDict, Field, StrictStr
+from pydantic import AliasChoices, Field, StrictStr
 
-from tools.backend.rest.v3_models import MAX_DEVICES, MAX_WINDOWS, Text
+from tools.backend.rest.fields import AskedWindows, Date, DeviceIds, Shape, Text
+
+Distribution = Literal["LWM2M", "OMD-DM", "OMA", "HTTP"]
+"""As the SDK and the pages spell it."""
 
 
-class _Shape(BaseModel):
-    model_config = ConfigDict(extra="ignore")
-
-
-class V2TimeWindow(_Shape):
-    # Integer hours; the SDK types them as strings in some requests, and both are read.
+class V2TimeWindow(Shape):
     startTime: int
     endTime: int
 
 
-class DownloadTimeWindow(_Shape):
+class DownloadTimeWindow(Shape):
     """The same in the answers of the newer campaign calls, where the SDK types strings."""
 
     startTime: str
     endTime: str
 
 
-Windows = Annotated[list[V2TimeWindow], Field(max_length=MAX_WINDOWS)]
-DeviceIds = Annotated[list[StrictStr], Field(max_length=MAX_DEVICES)]
+class _AskedDates(Shape):
+    startDate: Date
+    endDate: Date
+    downloadAfterDate: Date | None = None
+    downloadTimeWindowList: AskedWindows | None = None
+    installAfterDate: Date | None = None
+    installTimeWindowList: AskedWindows | None = None
 
 
-class _Schedule(_Shape):
+class V2ChangeCampaignDatesRequest(_AskedDates):
+    """What is left out stays as it is; the documentation asks for the full payload."""
+
+
+class _Schedule(_AskedDates):
     campaignName: Text | None = None
-    distributionType: StrictStr
-    startDate: StrictStr
-    endDate: StrictStr
-    downloadAfterDate: StrictStr | None = None
-    downloadTimeWindowList: Windows | None = None
-    installAfterDate: StrictStr | None = None
-    installTimeWindowList: Windows | None = None
+    distributionType: Distribution
     deviceList: DeviceIds
 
 
@@ -57,7 +58,19 @@ class UploadAndScheduleFileRequest(_Schedule):
     fileVersion: StrictStr
 
 
-class _Dates(_Shape):
+class V2AddOrRemoveDeviceRequest(Shape):
+    # The SDK's key; v1 spells it in lower case, and that is read too.
+    change: Literal["append", "remove"] = Field(validation_alias=AliasChoices("Type", "type"))
+    deviceList: DeviceIds
+
+
+class V2AddOrRemoveDeviceResult(Shape):
+    accountName: str
+    campaignId: str
+    requestId: str
+
+
+class _Dates(Shape):
     startDate: str
     endDate: str
     downloadAfterDate: str | None = None
@@ -66,7 +79,7 @@ class _Dates(_Shape):
     installTimeWindowList: list[V2TimeWindow]
 
 
-class V2DeviceStatus(_Shape):
+class V2DeviceStatus(Shape):
     deviceId: str
     status: str
     resultReason: str
@@ -90,7 +103,7 @@ class CampaignSoftware(V2CampaignMetaInfo):
     deviceList: list[V2DeviceStatus] | None = None
 
 
-class UploadAndScheduleFileResponse(_Shape):
+class UploadAndScheduleFileResponse(Shape):
     id: str
     accountName: str
     campaignName: str | None = None
@@ -112,17 +125,17 @@ class UploadAndScheduleFileResponse(_Shape):
     status: str
 
 
-class FotaV2SuccessResult(_Shape):
+class FotaV2SuccessResult(Shape):
     success: bool
 
 
-class V2CampaignHistory(_Shape):
+class V2CampaignHistory(Shape):
     hasMoreData: bool
     lastSeenCampaignId: str
     campaignList: list[V2CampaignMetaInfo]
 
 
-class V2CampaignDevice(_Shape):
+class V2CampaignDevice(Shape):
     totalDevice: int
     hasMoreData: bool
     lastSeenDeviceId: str
@@ -130,7 +143,17 @@ class V2CampaignDevice(_Shape):
     deviceList: list[V2DeviceStatus]
 
 
-class SoftwarePackage(_Shape):
+class DeviceSoftwareUpgrade(Shape):
+    deviceId: str
+    id: str
+    accountName: str
+    softwareName: str
+    startDate: str
+    status: str
+    reason: str
+
+
+class SoftwarePackage(Shape):
     softwareName: str
     launchDate: str
     releaseNote: str
@@ -140,7 +163,37 @@ class SoftwarePackage(_Shape):
     devicePlatformId: str
 
 
-class UploadConfigurationFilesResponse(_Shape):
+class V2SoftwareInfo(Shape):
+    name: str
+    version: str
+    upgradeTime: str
+
+
+class V2AccountDevice(Shape):
+    deviceId: str
+    mdn: str
+    model: str
+    make: str
+    fotaEligible: bool
+    appFotaEligible: bool
+    licenseAssigned: bool
+    distributionType: str
+    softwareList: list[V2SoftwareInfo]
+    createTime: str
+    upgradeTime: str
+    updateTime: str
+    refreshTime: str
+
+
+class V2AccountDeviceList(Shape):
+    accountName: str
+    hasMoreData: bool
+    lastSeenDeviceId: str
+    maxPageSize: int
+    deviceList: list[V2AccountDevice]
+
+
+class UploadConfigurationFilesResponse(Shape):
     fileName: str
     fileVersion: str
     launchDate: str
@@ -152,7 +205,7 @@ class UploadConfigurationFilesResponse(_Shape):
     localTargetPath: str
 
 
-class RetrievesAvailableFilesResponse(_Shape):
+class RetrievesAvailableFilesResponse(Shape):
     fileName: str
     fileVersion: str
     releaseNote: str
@@ -163,21 +216,21 @@ class RetrievesAvailableFilesResponse(_Shape):
     devicePlatformId: str
 
 
-class RetrievesAvailableFilesResponseList(_Shape):
+class RetrievesAvailableFilesResponseList(Shape):
     # A bare array makes the SDK fail; the odd capital is the SDK's.
     AvailableFilesResponse: list[RetrievesAvailableFilesResponse]
 
 
-class DeviceLoggingRequest(_Shape):
+class DeviceLoggingRequest(Shape):
     deviceIds: DeviceIds
 
 
-class DeviceLoggingStatus(_Shape):
+class DeviceLoggingStatus(Shape):
     deviceId: str
     expiryDate: str
 
 
-class DeviceLog(_Shape):
+class DeviceLog(Shape):
     deviceId: str
     logTime: str
     logType: str
@@ -186,7 +239,7 @@ class DeviceLog(_Shape):
     binaryLogFilename: str
 
 
-class CheckInHistoryItem(_Shape):
+class CheckInHistoryItem(Shape):
     deviceId: str
     clientType: str
     result: str

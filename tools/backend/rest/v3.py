@@ -1,24 +1,35 @@
-"""API v3: firmware campaigns for LwM2M devices, their reports, the catalogue and the devices."""
+"""API v3: firmware campaigns for LwM2M devices, and their reports."""
 
 from typing import TYPE_CHECKING, Annotated, Any
 
-from fastapi import APIRouter, Depends, Query, Request
+from fastapi import APIRouter, Depends, Request
 
-from tools.backend.campaigns import records
-from tools.backend.campaigns.states import CAMPAIGN_TABLE
-from tools.backend.errors import RequestRefused
-from tools.backend.inventory import PAGE, Account, Device
+from tools.backend.campaigns.records import (
+    Campaign,
+    CampaignDates,
+    CampaignRequest,
+    EditResult,
+    Member,
+)
+from tools.backend.inventory import PAGE, Account
+from tools.backend.refusals import Refusal
+from tools.backend.rest import callbacks, licences, v3_devices
 from tools.backend.rest import v3_models as shapes
 from tools.backend.rest.auth import Sessions
-from tools.backend.rest.body import read_model
+from tools.backend.rest.body import parse_json, read_body, read_model, shaped
 from tools.backend.rest.common import (
+    CampaignId,
+    CampaignStatus,
+    DeviceIdPath,
+    LastSeenCampaign,
+    LastSeenDevice,
+    MemberPages,
     account_named,
+    asked_windows,
     body_of,
     campaign_named,
     campaign_page,
     device_named,
-    member_page,
-    page_of,
 )
 from tools.backend.timing import rfc3339
 
@@ -26,33 +37,27 @@ if TYPE_CHECKING:
     from tools.backend.backend import Backend
 
 VERSION = 3
-LWM2M = "LWM2M"
-FIRMWARE_PROTOCOLS = frozenset({LWM2M, "OMD-DM", "HTTP", "all"})
-DEVICE_PROTOCOLS = {
-    LWM2M: LWM2M,
-    "OMD-DM": "OMADM",
-    "OMDADM": "OMADM",
-    "OMADM": "OMADM",
-    "OMA": "OMADM",
+
+# The words of the other two spellings; v1 and v3 have only the one.
+PROTOCOL_OF = {
+    "LWM2M": "LWM2M",
     "HTTP": "HTTP",
-    "NONE": "NONE",
-    "all": "all",
+    "OMA": "OMADM",
+    "OMADM": "OMADM",
+    "OMD-DM": "OMADM",
 }
-"""Every spelling that the SDK and the documentation use, and what devices have."""
 
-STATUSES = frozenset(CAMPAIGN_TABLE) | {"CampaignFailed", "CampaignQueued"}
-
-NEVER = "01/01/1900 0:0:0"
-"""What the API serves for a device that was never upgraded."""
-
-LastSeen = Annotated[str, Query()]
-
-
-def _windows(campaign: records.Campaign) -> list[shapes.V3TimeWindow]:
-    return [shapes.V3TimeWindow(startTime=start, endTime=end) for start, end in campaign.windows]
+# (type, whether it was done) -> status of an item. The first is the SDK's example; no other is
+# public.
+EDITED = {
+    ("append", True): "AddDeviceSucceed",
+    ("append", False): "AddDeviceFailed",
+    ("remove", True): "RemoveDeviceSucceed",
+    ("remove", False): "RemoveDeviceFailed",
+}
 
 
-def campaign_summary(campaign: records.Campaign) -> dict[str, Any]:
+def _summary(campaign: Campaign) -> dict[str, Any]:
     """The fields that every campaign shape has."""
     return {
         "id": campaign.id,
@@ -66,12 +71,14 @@ def campaign_summary(campaign: records.Campaign) -> dict[str, Any]:
         "model": campaign.model,
         "startDate": campaign.start_date,
         "endDate": campaign.end_date,
-        "campaignTimeWindowList": _windows(campaign),
+        "campaignTimeWindowList": [
+            shapes.V3TimeWindow(startTime=start, endTime=end) for start, end in campaign.windows
+        ],
         "status": campaign.status,
     }
 
 
-def device_status(member: records.Member) -> shapes.V3DeviceStatus:
+def _status(member: Member) -> shapes.V3DeviceStatus:
     return shapes.V3DeviceStatus(
         deviceId=member.device_id,
         status=member.status,
@@ -82,31 +89,31 @@ def device_status(member: records.Member) -> shapes.V3DeviceStatus:
     )
 
 
-def account_device(device: Device) -> shapes.V3AccountDevice:
-    return shapes.V3AccountDevice(
-        deviceId=device.device_id,
-        mdn="",
-        model=device.model,
-        make=device.make,
-        firmware=device.firmware,
-        fotaEligible=True,
-        status="active",
-        licenseAssigned=True,
-        protocol=device.protocol,
-        createTime=rfc3339(device.created),
-        upgradeTime=NEVER if device.upgraded is None else rfc3339(device.upgraded),
-        updateTime=rfc3339(device.updated),
-        refreshTime=rfc3339(device.updated),
+def _edited(change: str, result: EditResult) -> shapes.V3DeviceListItem:
+    return shapes.V3DeviceListItem(
+        deviceId=result.device_id, status=EDITED[change, result.ok], Reason=result.reason
     )
+
+
+def _parse_change(body: bytes) -> shapes.V3AddOrRemoveDeviceRequest:
+    """A change as the SDK sends it, or wrapped in a list as one page of the documentation shows."""
+    value = parse_json(body)
+    if isinstance(value, dict) and "addOrRemoveDevice" in value:
+        value = value["addOrRemoveDevice"]
+        # Two changes could not be both applied or both refused.
+        if not isinstance(value, list) or len(value) != 1:
+            raise Refusal.ONE_CHANGE()
+        value = value[0]
+    return shaped(value, shapes.V3AddOrRemoveDeviceRequest)
 
 
 def router(backend: "Backend", sessions: Sessions) -> APIRouter:
     """The routes of `/api/fota/v3`."""
     routes = APIRouter(prefix="/api/fota/v3")
-
     Caller = Annotated[Account, Depends(account_named(sessions))]
+    pages = MemberPages()
 
-    def named(account: Account, campaign_id: str) -> records.Campaign:
+    def named(account: Account, campaign_id: str) -> Campaign:
         return campaign_named(backend, account, campaign_id, VERSION)
 
     @routes.post(
@@ -118,7 +125,7 @@ def router(backend: "Backend", sessions: Sessions) -> APIRouter:
     async def create(account: Caller, request: Request) -> shapes.FirmwareCampaign:
         asked = await read_model(request, shapes.CampaignFirmwareUpgrade)
         campaign = await backend.engine.create(
-            records.CampaignRequest(
+            CampaignRequest(
                 account=account.name,
                 title=asked.campaignName or "",
                 package=asked.firmwareName,
@@ -127,31 +134,76 @@ def router(backend: "Backend", sessions: Sessions) -> APIRouter:
                 start_date=asked.startDate,
                 end_date=asked.endDate,
                 devices=tuple(asked.deviceList),
-                windows=tuple(
-                    (window.startTime, window.endTime) for window in asked.campaignTimeWindowList
-                ),
-                protocol=asked.protocol,
+                windows=asked_windows(asked.campaignTimeWindowList, ()),
+                protocol=PROTOCOL_OF[asked.protocol],
                 auto_assign=asked.autoAssignLicenseFlag,
                 auto_add=asked.autoAddDevicesFlag,
             )
         )
-        return shapes.FirmwareCampaign(**campaign_summary(campaign))
+        return shapes.FirmwareCampaign(**_summary(campaign))
 
     @routes.get(
         "/campaigns/{acc}/{campaign_id}",
         operation_id="get_campaign_information",
         response_model_exclude_none=True,
     )
-    async def read(account: Caller, campaign_id: str) -> shapes.Campaign:
+    async def read(account: Caller, campaign_id: CampaignId) -> shapes.Campaign:
         campaign = named(account, campaign_id)
         return shapes.Campaign(
-            **campaign_summary(campaign),
+            **_summary(campaign),
             autoAssignLicenseFlag=campaign.auto_assign,
             autoAddDevicesFlag=campaign.auto_add,
         )
 
+    async def edit(
+        account: Caller, campaign_id: CampaignId, request: Request
+    ) -> shapes.V3AddOrRemoveDeviceResult:
+        campaign = named(account, campaign_id)
+        asked = _parse_change(await read_body(request))
+        change = backend.engine.append if asked.change == "append" else backend.engine.remove
+        results = await change(campaign, asked.deviceList)
+        return shapes.V3AddOrRemoveDeviceResult(
+            accountName=account.name,
+            campaignId=campaign.id,
+            deviceList=[_edited(asked.change, result) for result in results],
+        )
+
+    async def redate(
+        account: Caller, campaign_id: CampaignId, request: Request
+    ) -> shapes.FirmwareCampaign:
+        campaign = named(account, campaign_id)
+        asked = await read_model(request, shapes.V3ChangeCampaignDatesRequest)
+        await backend.engine.redate(
+            campaign,
+            CampaignDates(
+                start_date=asked.startDate,
+                end_date=asked.endDate,
+                windows=asked_windows(asked.campaignTimeWindowList, campaign.windows),
+            ),
+        )
+        return shapes.FirmwareCampaign(**_summary(campaign))
+
+    # The SDK's paths, and those of a page of the documentation, which leaves `/firmware` out.
+    routes.put(
+        "/campaigns/firmware/{acc}/{campaign_id}",
+        operation_id="update_campaign_firmware_devices",
+        openapi_extra=body_of(shapes.V3AddOrRemoveDeviceRequest),
+    )(edit)
+    routes.put("/campaigns/{acc}/{campaign_id}", include_in_schema=False)(edit)
+    routes.put(
+        "/campaigns/firmware/{acc}/{campaign_id}/dates",
+        operation_id="update_campaign_dates",
+        response_model_exclude_none=True,
+        openapi_extra=body_of(shapes.V3ChangeCampaignDatesRequest),
+    )(redate)
+    routes.put(
+        "/campaigns/{acc}/{campaign_id}/dates",
+        include_in_schema=False,
+        response_model_exclude_none=True,
+    )(redate)
+
     @routes.delete("/campaigns/{acc}/{campaign_id}", operation_id="cancel_campaign")
-    async def cancel(account: Caller, campaign_id: str) -> shapes.FotaV3SuccessResult:
+    async def cancel(account: Caller, campaign_id: CampaignId) -> shapes.FotaV3SuccessResult:
         await backend.engine.cancel(named(account, campaign_id))
         return shapes.FotaV3SuccessResult(success=True)
 
@@ -161,28 +213,26 @@ def router(backend: "Backend", sessions: Sessions) -> APIRouter:
         response_model_exclude_none=True,
     )
     async def campaign_devices(
-        account: Caller, campaign_id: str, lastSeenDeviceId: LastSeen = "0"
+        account: Caller, campaign_id: CampaignId, lastSeenDeviceId: LastSeenDevice = "0"
     ) -> shapes.V3CampaignDevice:
         campaign = named(account, campaign_id)
-        page, more = member_page(campaign, lastSeenDeviceId)
+        page, more = pages.page(campaign, lastSeenDeviceId)
         return shapes.V3CampaignDevice(
             totalDevice=len(campaign.members),
             hasMoreData=more,
             lastSeenDeviceId=page[-1].device_id if more else "0",
             maxPageSize=PAGE,
-            deviceList=[device_status(member) for member in page],
+            deviceList=[_status(member) for member in page],
         )
 
     async def history(
-        account: Caller, campaignStatus: str, lastSeenCampaignId: LastSeen = "0"
+        account: Caller, campaignStatus: CampaignStatus, lastSeenCampaignId: LastSeenCampaign = "0"
     ) -> shapes.V3CampaignHistory:
-        page, more = campaign_page(
-            backend, account, VERSION, campaignStatus, lastSeenCampaignId, STATUSES
-        )
+        page, more = campaign_page(backend, account, VERSION, campaignStatus, lastSeenCampaignId)
         return shapes.V3CampaignHistory(
             hasMoreData=more,
             lastSeenCampaignId=page[-1].id if more else "0",
-            campaignList=[shapes.FirmwareCampaign(**campaign_summary(item)) for item in page],
+            campaignList=[shapes.V3CampaignMetaInfo(**_summary(item)) for item in page],
         )
 
     # The SDK's path, and the one that the documentation shows.
@@ -198,66 +248,28 @@ def router(backend: "Backend", sessions: Sessions) -> APIRouter:
     @routes.get(
         "/reports/{acc}/devices/{device_id}", operation_id="get_device_firmware_upgrade_history"
     )
-    async def device_history(account: Caller, device_id: str) -> list[shapes.DeviceFirmwareUpgrade]:
+    async def device_history(
+        account: Caller, device_id: DeviceIdPath
+    ) -> list[shapes.DeviceFirmwareUpgrade]:
         device = device_named(backend, account, device_id)
-        found = []
-        for campaign in backend.engine.book.of_account(account.name, VERSION):
-            member = campaign.members.get(device.name)
-            if member is None:
-                continue
-            found.append(
-                shapes.DeviceFirmwareUpgrade(
-                    deviceId=device_id,
-                    campaignId=campaign.id,
-                    accountName=account.name,
-                    firmwareName=campaign.package,
-                    firmwareFrom=campaign.version_from,
-                    firmwareTo=campaign.version_to,
-                    startDate=campaign.start_date,
-                    status=member.status,
-                    reason=member.reason,
-                    reportUpdatedTime=rfc3339(member.updated),
-                )
-            )
-        return found
-
-    @routes.get("/firmware/{acc}", operation_id="list_available_firmware")
-    async def firmware(account: Caller, protocol: str) -> list[shapes.FirmwarePackage]:
-        if protocol not in FIRMWARE_PROTOCOLS:
-            raise RequestRefused(f"Invalid protocol {protocol[:64]!r}")
         return [
-            shapes.FirmwarePackage(
-                firmwareName=item.name,
-                firmwareFrom=item.version_from,
-                firmwareTo=item.version_to,
-                launchDate=rfc3339(item.launched),
-                releaseNote=item.release_note,
-                model=item.model,
-                make=item.make,
-                protocol=item.protocol,
+            shapes.DeviceFirmwareUpgrade(
+                deviceId=device.device_id,
+                campaignId=member.campaign.id,
+                accountName=account.name,
+                firmwareName=member.campaign.package,
+                firmwareFrom=member.campaign.version_from,
+                firmwareTo=member.campaign.version_to,
+                startDate=member.campaign.start_date,
+                status=member.status,
+                reason=member.reason,
+                reportUpdatedTime=rfc3339(member.updated),
             )
-            for item in backend.inventory.packages.values()
-            if item.account == account.name and protocol in ("all", item.protocol)
+            for member in backend.engine.book.members_of(device.name)
+            if member.campaign.kind.version == VERSION
         ]
 
-    @routes.get("/devices/{acc}", operation_id="get_account_device_information")
-    async def devices(
-        account: Caller, lastSeenDeviceId: LastSeen = "0", protocol: str = LWM2M
-    ) -> shapes.V3AccountDeviceList:
-        if protocol not in DEVICE_PROTOCOLS:
-            raise RequestRefused(f"Invalid protocol {protocol[:64]!r}")
-        wanted = DEVICE_PROTOCOLS[protocol]
-        page, more = page_of(
-            device
-            for device in backend.inventory.after(account.name, lastSeenDeviceId)
-            if wanted in ("all", device.protocol)
-        )
-        return shapes.V3AccountDeviceList(
-            accountName=account.name,
-            hasMoreData=more,
-            lastSeenDeviceId=page[-1].device_id if more else "0",
-            maxPageSize=PAGE,
-            deviceList=[account_device(device) for device in page],
-        )
-
+    v3_devices.add_routes(routes, backend, account_named(sessions))
+    licences.add_v3(routes, backend, account_named(sessions))
+    callbacks.add_v3(routes, backend, account_named(sessions))
     return routes

@@ -8,6 +8,7 @@ from typing import Annotated
 import typer
 
 from tools.backend.serve import ServeOptions, parse_bind, serve
+from tools.backend.store.database import DURABILITIES
 from tools.backend.timing import TIMINGS
 from tools.cli_options import Seed
 from tools.fleet.spec import SpecError, check_whole, parse_seconds
@@ -65,8 +66,20 @@ def backend(
         typer.Option("--check-in", metavar="TIME", help="From one check-in to the next."),
     ] = None,
     database: Annotated[
-        str, typer.Option("--database", metavar="FILE|URL", help="SQLite file or database URL.")
+        str,
+        typer.Option(
+            "--database",
+            "--db",
+            metavar="FILE|URL",
+            help="An SQLite file, or postgresql+asyncpg://USER:PASSWORD@HOST/NAME.",
+        ),
     ] = "fotilla-backend.db",
+    durable: Annotated[
+        str,
+        typer.Option(
+            "--durable", metavar="|".join(DURABILITIES), help="full: outlasts a power cut as well."
+        ),
+    ] = DURABILITIES[0],
     ready_file: Annotated[
         Path | None,
         typer.Option("--ready-file", metavar="PATH", help="Written once it serves, as JSON."),
@@ -84,6 +97,8 @@ def backend(
     check_whole("seed", seed, 0, 2**64 - 1)
     if timing not in TIMINGS:
         raise SpecError("timing", f"no timing {timing!r}; known: {', '.join(TIMINGS)}")
+    if durable not in DURABILITIES:
+        raise SpecError("durable", f"{durable!r} is none of {', '.join(DURABILITIES)}")
     for field, text in (("coap", coap), ("rest", rest), ("http", http), ("omadm", omadm)):
         try:
             parse_bind(text)
@@ -98,6 +113,7 @@ def backend(
             omadm_cert=omadm_cert,
             omadm_key=omadm_key,
             db=database,
+            durable=durable,
             ready_file=ready_file,
             timing=timing,
             pilot_waived=pilot_waived,

@@ -8,13 +8,13 @@ import json
 import os
 import signal
 import sys
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 
 from agent.runtime.runtime import Runtime
 from tools.backend.admin.token import token_from_file
 from tools.backend.backend import Backend, BackendConfig, authority
-from tools.backend.errors import BackendError, StoreError
+from tools.backend.errors import BackendError
 from tools.backend.faces.base import TlsFiles
 
 __all__ = [
@@ -32,8 +32,6 @@ EXIT_USAGE = 2
 READY_MODE = 0o600
 """The ready file holds the account's secret."""
 
-SQLITE = "sqlite:///"
-
 
 @dataclass(frozen=True, slots=True)
 class ServeOptions:
@@ -42,8 +40,9 @@ class ServeOptions:
     coap: str = "127.0.0.1:5683"
     rest: str = "127.0.0.1:8080"
     http: str = "127.0.0.1:8090"
-    db: str = "fotilla-backend.db"
-    """An SQLite file, as a path or a URL."""
+    db: str = field(default="fotilla-backend.db", repr=False)
+    """An SQLite file or the URL of a database, as `parse_database` takes it."""
+    durable: str = "normal"
     ready_file: Path | None = None
     timing: str = "documented"
     pilot_waived: bool = False
@@ -77,16 +76,6 @@ def parse_bind(text: str) -> tuple[str, int]:
     elif ":" in host:
         raise ValueError(f"{text!r}: write an IPv6 address as [ADDRESS]:PORT")
     return host or "0.0.0.0", int(port)
-
-
-def database_path(text: str) -> str:
-    """The file of a database given as a path or as an SQLite URL."""
-    if text.startswith(SQLITE):
-        return text.removeprefix(SQLITE)
-    if "://" in text:
-        # The text may hold a password, so only its scheme is repeated.
-        raise StoreError(f"a database of kind {text.partition(':')[0]!r} is not supported: SQLite")
-    return text
 
 
 def tls_files(cert: Path | None, key: Path | None, client_ca: Path | None) -> TlsFiles | None:
@@ -147,7 +136,8 @@ def serve(options: ServeOptions) -> int:
         return EXIT_USAGE
     try:
         config = BackendConfig(
-            db=database_path(options.db),
+            db=options.db,
+            durable=options.durable,
             coap=parse_bind(options.coap),
             rest=parse_bind(options.rest),
             admin=parse_bind(options.admin),

@@ -70,7 +70,11 @@ def test_a_port_in_use_is_a_clear_error(
         ({"http_cert": Path("/nowhere.pem"), "http_key": Path("/nowhere.pem")}, "/nowhere.pem"),
         ({"timing": "soon"}, "soon"),
         ({"db": "/nowhere/at/all.db"}, "/nowhere/at/all.db"),
-        ({"db": "postgresql://user:hidden@host/db"}, "postgresql"),
+        ({"db": "mysql://user:hidden@host/db"}, "mysql"),
+        ({"db": "postgresql:user:hidden@host/db"}, "malformed"),
+        ({"db": "postgresql://user:hidden@127.0.0.1:port/db"}, "malformed"),
+        ({"db": "postgresql://user:hidden@127.0.0.1:1/db"}, "postgresql+asyncpg://user@127.0.0.1"),
+        ({"durable": "very"}, "very"),
     ],
 )
 def test_bad_options_are_named(

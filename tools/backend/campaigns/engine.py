@@ -306,7 +306,8 @@ class CampaignEngine:
                 observer.member_changed(member, member.told)
             member.told = member.status
         callback = None if then is None else committed
-        self.writer.submit_row(store.SET_MEMBER, member_change(member), callback)
+        # Kept: the change is in force here already, and nobody would repeat it.
+        self.writer.submit_row(store.SET_MEMBER, member_change(member), callback, keep=True)
 
     def note_attempt(self, member: Member, finished: float | None) -> None:
         """Write down an attempt that begins, or the same one when it is over."""

@@ -12,7 +12,7 @@ from fastapi.responses import JSONResponse, Response
 from starlette.exceptions import HTTPException
 from starlette.routing import BaseRoute
 
-from tools.backend.errors import BackendError, RequestRefused
+from tools.backend.errors import BackendError, RequestRefused, StoreUnavailable
 from tools.backend.rest.auth import Unauthorized
 
 ERROR_SCHEMA: dict[str, Any] = {
@@ -77,6 +77,8 @@ async def _broken(_request: Request, _fault: Exception) -> Response:
 
 async def _failed(_request: Request, error: Exception) -> Response:
     assert isinstance(error, BackendError)
+    if isinstance(error, StoreUnavailable):
+        return _error(503, "SERVICE_UNAVAILABLE", "The backend cannot reach its database now")
     return _error(500, "INTERNAL_ERROR", "The backend could not store the change")
 
 

@@ -15,7 +15,7 @@ from sqlalchemy.exc import DBAPIError
 from sqlalchemy.pool import StaticPool
 
 from tools.backend.errors import StoreError
-from tools.backend.store.database import MEMORY, Database
+from tools.backend.store.database import DURABILITIES, MEMORY, Database
 
 Work = Callable[[Connection], Any]
 
@@ -180,6 +180,8 @@ def words(error: BaseException) -> str:
 
 def open_runner(database: Database, *, virtual: bool, durable: str = "normal") -> Runner:
     """The runner for a database. Raises StoreError, also where virtual time cannot have it."""
+    if durable not in DURABILITIES:
+        raise StoreError(f"durable is one of {', '.join(DURABILITIES)}, not {durable!r}")
     if database.url is None:
         return (SyncRunner if virtual else ThreadRunner)(database.path, durable)
     if virtual:

@@ -35,6 +35,18 @@ def backend(
         str,
         typer.Option("--http", metavar="HOST:PORT", help="Where HTTP devices come; port 0: any."),
     ] = "127.0.0.1:8090",
+    admin: Annotated[
+        str,
+        typer.Option("--admin", metavar="HOST:PORT", help="Where administrators come; 0: any."),
+    ] = "127.0.0.1:8081",
+    admin_token_file: Annotated[
+        Path | None,
+        typer.Option(
+            "--admin-token-file",
+            metavar="FILE",
+            help="Holds the administrator's token; made when missing.",
+        ),
+    ] = None,
     omadm: Annotated[
         str,
         typer.Option(
@@ -59,6 +71,14 @@ def backend(
         Path | None,
         typer.Option(
             "--http-client-ca", metavar="FILE", help="PEM authority of device certificates."
+        ),
+    ] = None,
+    callback_ca: Annotated[
+        Path | None,
+        typer.Option(
+            "--callback-ca",
+            metavar="FILE",
+            help="PEM authorities of callback listeners, beside the system's.",
         ),
     ] = None,
     check_in: Annotated[
@@ -99,7 +119,13 @@ def backend(
         raise SpecError("timing", f"no timing {timing!r}; known: {', '.join(TIMINGS)}")
     if durable not in DURABILITIES:
         raise SpecError("durable", f"{durable!r} is none of {', '.join(DURABILITIES)}")
-    for field, text in (("coap", coap), ("rest", rest), ("http", http), ("omadm", omadm)):
+    for field, text in (
+        ("coap", coap),
+        ("rest", rest),
+        ("http", http),
+        ("omadm", omadm),
+        ("admin", admin),
+    ):
         try:
             parse_bind(text)
         except ValueError as error:
@@ -109,6 +135,8 @@ def backend(
             coap=coap,
             rest=rest,
             http=http,
+            admin=admin,
+            admin_token_file=admin_token_file,
             omadm=omadm,
             omadm_cert=omadm_cert,
             omadm_key=omadm_key,
@@ -117,6 +145,7 @@ def backend(
             ready_file=ready_file,
             timing=timing,
             pilot_waived=pilot_waived,
+            callback_ca=callback_ca,
             http_cert=http_cert,
             http_key=http_key,
             http_client_ca=http_client_ca,

@@ -51,6 +51,9 @@ class ServeOptions:
     http_key: Path | None = None
     http_client_ca: Path | None = None
     """Authority of client certificates; with it devices may come with one instead of a token."""
+    callback_ca: Path | None = None
+    """PEM file of authorities that callback listeners' certificates may come from, beside those of
+    the system."""
     check_in: float | None = None
     """Seconds between two check-ins of an HTTP device; None takes the timing's."""
     seed: int = 0
@@ -149,6 +152,7 @@ def serve(options: ServeOptions) -> int:
             contact=options.check_in,
             timing=options.timing,
             pilot_waived=options.pilot_waived,
+            callback_ca=options.callback_ca,
         )
         return asyncio.run(_serve(config, options.ready_file, options.seed))
     except (BackendError, ValueError, OSError) as error:

@@ -1,0 +1,361 @@
+"""Section 3.1 of the API reference: one test for each endpoint of v1 that is about firmware,
+devices, upgrades and reports. Raw HTTP; every field of the SDK's models is there."""
+
+from __future__ import annotations
+
+import uuid
+
+import httpx
+import pytest
+
+from tests.tools.backend.api_models import check
+from tests.tools.backend.rest_v1.stock import (
+    ACCOUNT,
+    CAMERA,
+    FIRMWARE,
+    LAST,
+    METER,
+    MODEM,
+    TODAY,
+    TOMORROW,
+    Caller,
+    add_account,
+    ids,
+    request,
+    served,
+)
+from tests.tools.backend.virtual import virtual
+from tools.backend.rest import v1_reports
+
+UNKNOWN = "990000862471854"
+
+
+@virtual
+async def test_get_firmware() -> None:
+    async with served() as backend:
+        api = Caller(backend)
+        found = await api.told("GET", f"/firmware/{ACCOUNT}")
+        check("[Firmware]", found, every=True)
+        assert found[0] == {
+            "firmwareName": "modem-app",
+            "participantName": ACCOUNT,
+            "launchDate": "2030-01-01T00:00:00.000Z",
+            "releaseNote": "",
+            "model": "virtual",
+            "make": "fotilla",
+            "fromVersion": "1.0.0",
+            "toVersion": "2.0.0",
+            "clientType": "OMADM",
+        }
+        # What HTTP devices run belongs to v2.
+        assert [item["firmwareName"] for item in found] == ["modem-app", "meter-app"]
+
+
+@virtual
+async def test_get_devices() -> None:
+    async with served() as backend:
+        api = Caller(backend)
+        upgraded = backend.inventory.devices[f"urn:imei:{METER}"]
+        upgraded.upgraded, upgraded.mdn = backend.time.now() + 196.079, "0000040881"
+        for path in (f"/devices/{ACCOUNT}/index/0", f"/devices/{ACCOUNT}"):
+            found = await api.told("GET", path)
+            check("DeviceListQueryResult", found, every=True)
+            assert found["accountName"] == ACCOUNT
+            assert (found["hasMoreData"], found["lastSeenDeviceId"]) == (False, 0)
+            modem, _modem, meter, _meter = found["deviceList"]
+            assert modem == {
+                "deviceId": str(MODEM),
+                "mdn": "",
+                "model": "virtual",
+                "make": "fotilla",
+                "firmware": "1.0.0",
+                "fotaEligible": True,
+                "licenseAssigned": False,
+                "upgradeTime": "01/01/1900 0:0:0",
+                "clientType": "OMADM",
+                "status": "active",
+            }
+            assert meter["upgradeTime"] == "2030-01-01 00:03:16.079 +0000 UTC"
+            assert (meter["mdn"], meter["clientType"]) == ("0000040881", "LWM2M")
+        assert str(CAMERA) not in {item["deviceId"] for item in found["deviceList"]}
+
+
+@pytest.mark.parametrize(("protocol", "first"), [("OMADM", MODEM), ("LWM2M", METER)])
+@virtual
+async def test_post_upgrades(protocol: str, first: int) -> None:
+    async with served() as backend:
+        api = Caller(backend)
+        made = await api.upgrade(
+            [*ids(first, 2), str(CAMERA), UNKNOWN], firmwareName=FIRMWARE[protocol]
+        )
+        check("FirmwareUpgrade", made, every=True)
+        assert str(uuid.UUID(made["id"])) == made["id"]
+        assert made["status"] == "RequestPending"
+        assert (made["startDate"], made["endDate"]) == (TOMORROW, LAST)
+        assert (made["firmwareName"], made["firmwareTo"]) == (FIRMWARE[protocol], "2.0.0")
+        assert [item["deviceId"] for item in made["deviceList"]] == [
+            *ids(first, 2),
+            str(CAMERA),
+            UNKNOWN,
+        ]
+        await backend.runtime.clock.sleep(1)
+        shown = await api.shown(made["id"])
+        assert shown["status"] == "Queued"
+        assert [item["status"] for item in shown["deviceList"]] == [
+            "Device Accepted",
+            "Device Accepted",
+            "Device Rejected",
+            "Device Rejected",
+        ]
+        assert all(item["resultReason"] for item in shown["deviceList"])
+
+
+@virtual
+async def test_post_upgrades_of_which_no_device_is_accepted() -> None:
+    async with served() as backend:
+        api = Caller(backend)
+        made = await api.upgrade([UNKNOWN])
+        await backend.runtime.clock.sleep(1)
+        assert (await api.shown(made["id"]))["status"] == "RequestFailed"
+        report = await api.report("RequestFailed")
+        assert [item["id"] for item in report["reportList"]] == [made["id"]]
+
+
+@virtual
+async def test_post_upgrades_of_older_clients() -> None:
+    """They know no end date, and their start date is an instant."""
+    async with served() as backend:
+        api = Caller(backend)
+        body = request(ids(MODEM, 1), startDate="2030-01-02T01:00:00+02:00")
+        del body["endDate"]
+        made = await api.told("POST", "/upgrades", json=body)
+        assert (made["startDate"], made["endDate"]) == (TODAY, "2030-01-04")
+        body["endDate"] = None
+        body["startDate"] = "2030-01-02T16:03:00"
+        body["deviceList"] = ids(MODEM + 1, 1)
+        made = await api.told("POST", "/upgrades", json=body)
+        assert (made["startDate"], made["endDate"]) == (TOMORROW, "2030-01-05")
+
+
+@virtual
+async def test_post_upgrades_whatever_the_content_type() -> None:
+    async with served() as backend:
+        body = request(ids(MODEM, 1))
+        answer = await Caller(backend).send(
+            "POST", "/upgrades", json=body, headers={"Content-Type": "*/*"}
+        )
+        assert answer.status_code == 200
+
+
+@virtual
+async def test_get_an_upgrade() -> None:
+    async with served() as backend:
+        api = Caller(backend)
+        made = await api.upgrade(ids(MODEM, 2))
+        shown = await api.shown(made["id"])
+        check("FirmwareUpgrade", shown, every=True)
+        assert shown.keys() == made.keys()
+        assert shown["endDate"] == LAST
+        # The documentation writes ids in either case.
+        assert (await api.shown(made["id"].upper()))["id"] == made["id"]
+
+
+@virtual
+async def test_put_an_upgrade() -> None:
+    async with served(4) as backend:
+        api = Caller(backend)
+        one, two, three, four = ids(MODEM, 4)
+        made = await api.upgrade([one, two])
+        await backend.runtime.clock.sleep(1)
+        path = f"/upgrades/{ACCOUNT}/upgrade/{made['id']}"
+        # The Content-Type of the SDK; the key as the documentation's example has it.
+        answer = await api.send(
+            "PUT",
+            path,
+            json={"type": "append", "devicelist": [two, three, four, UNKNOWN]},
+            headers={"Content-Type": "*/*"},
+        )
+        assert answer.status_code == 200, answer.text
+        changed = answer.json()
+        check("FirmwareUpgradeChangeResult", changed, every=True)
+        assert (changed["accountName"], changed["id"]) == (ACCOUNT, made["id"])
+        added = {"status": "AddDeviceSucceed", "Reason": "Device added Successfully"}
+        again, *good, unknown = changed["deviceList"]
+        assert good == [{"deviceId": three, **added}, {"deviceId": four, **added}]
+        for item, device in ((again, two), (unknown, UNKNOWN)):
+            assert (item["deviceId"], item["status"]) == (device, "AddDeviceFailed")
+            assert item["Reason"]
+        assert set(await api.statuses(made["id"])) >= {one, two, three, four}
+        changed = await api.told(
+            "PUT", path, json={"type": "remove", "deviceList": [one, str(METER)]}
+        )
+        assert [item["status"] for item in changed["deviceList"]] == [
+            "RemoveDeviceSucceed",
+            "RemoveDeviceFailed",
+        ]
+        assert one not in await api.statuses(made["id"])
+        # A device that was removed is free for another upgrade.
+        other = await api.upgrade([one])
+        await backend.runtime.clock.sleep(1)
+        assert await api.statuses(other["id"]) == {one: "Device Accepted"}
+
+
+@virtual
+async def test_put_an_upgrade_without_its_last_device() -> None:
+    async with served() as backend:
+        api = Caller(backend)
+        made = await api.upgrade(ids(MODEM, 2))
+        await backend.runtime.clock.sleep(1)
+        path = f"/upgrades/{ACCOUNT}/upgrade/{made['id']}"
+        changed = await api.told("PUT", path, json={"type": "remove", "deviceList": ids(MODEM, 2)})
+        assert {item["status"] for item in changed["deviceList"]} == {"RemoveDeviceSucceed"}
+        assert (await api.report("Queued"))["reportList"] == []
+        await api.refused("PUT", path, json={"type": "append", "deviceList": ids(MODEM, 1)})
+        await api.refused("DELETE", path)
+
+
+@virtual
+async def test_delete_an_upgrade() -> None:
+    async with served() as backend:
+        api = Caller(backend)
+        made = await api.upgrade(ids(MODEM, 2))
+        await backend.runtime.clock.sleep(1)
+        path = f"/upgrades/{ACCOUNT}/upgrade/{made['id']}"
+        assert await api.told("DELETE", path) == {"success": True}
+        assert (await api.report("Queued"))["reportList"] == []
+        await api.refused("DELETE", path)
+        # Its devices are free.
+        other = await api.upgrade(ids(MODEM, 2))
+        await backend.runtime.clock.sleep(1)
+        assert set((await api.statuses(other["id"])).values()) == {"Device Accepted"}
+
+
+@virtual
+async def test_an_upgrade_that_has_started_is_not_changed() -> None:
+    async with served(3) as backend:
+        api = Caller(backend)
+        made = await api.upgrade(ids(MODEM, 2), startDate=TODAY)
+        await backend.runtime.clock.sleep(1)
+        assert (await api.shown(made["id"]))["status"] == "InProgress"
+        path = f"/upgrades/{ACCOUNT}/upgrade/{made['id']}"
+        await api.refused("PUT", path, json={"type": "append", "deviceList": ids(MODEM + 2, 1)})
+        await api.refused("PUT", path, json={"type": "remove", "deviceList": ids(MODEM, 1)})
+        await api.refused("DELETE", path)
+        assert list(await api.statuses(made["id"])) == ids(MODEM, 2)
+
+
+@virtual
+async def test_get_a_report_by_status() -> None:
+    async with served(8) as backend:
+        api = Caller(backend)
+        queued = [(await api.upgrade(ids(MODEM + number, 1)))["id"] for number in range(3)]
+        begun = await api.upgrade(ids(MODEM + 4, 1), startDate=TODAY)
+        await backend.runtime.clock.sleep(1)
+        report = await api.report("Queued")
+        check("UpgradeListQueryResult", report, every=True)
+        assert [item["id"] for item in report["reportList"]] == queued
+        assert (report["hasMoreFlag"], report["lastSeenUpgradeId"]) == (False, 0)
+        assert report["reportList"][0] == await api.shown(queued[0])
+        found = (await api.report("InProgress"))["reportList"]
+        assert [item["id"] for item in found] == [begun["id"]]
+        for status in ("RequestPending", "Finished", "RequestFailed", "UpgradeFailed"):
+            assert (await api.report(status))["reportList"] == []
+
+
+@virtual
+async def test_get_a_report_by_status_in_pages(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(v1_reports, "REPORT_PAGE", 2)
+    async with served(5) as backend:
+        api = Caller(backend)
+        made = [(await api.upgrade([one]))["id"] for one in ids(MODEM, 5)]
+        await backend.runtime.clock.sleep(1)
+        seen: list[str] = []
+        index = 0
+        for more, following in ((True, 2), (True, 4), (False, 0)):
+            page = await api.report("Queued", index)
+            assert (page["hasMoreFlag"], page["lastSeenUpgradeId"]) == (more, following)
+            seen += [item["id"] for item in page["reportList"]]
+            index = following
+        assert seen == made
+        assert (await api.report("Queued", 5))["reportList"] == []
+
+
+@virtual
+async def test_get_a_report_goes_back_six_months() -> None:
+    async with served() as backend:
+        api = Caller(backend)
+        made = await api.upgrade([UNKNOWN], startDate=TODAY)
+        await backend.runtime.clock.sleep(v1_reports.SIX_MONTHS - 60)
+        found = (await api.report("RequestFailed"))["reportList"]
+        assert [item["id"] for item in found] == [made["id"]]
+        await backend.runtime.clock.sleep(120)
+        assert (await api.report("RequestFailed"))["reportList"] == []
+        # By its id it is found for ever.
+        assert (await api.shown(made["id"]))["status"] == "RequestFailed"
+
+
+@virtual
+async def test_get_the_history_of_a_device_that_has_none() -> None:
+    async with served() as backend:
+        api = Caller(backend)
+        await api.upgrade(ids(MODEM, 1))
+        assert await api.history(str(MODEM)) == []
+        assert await api.told("GET", f"/reports/{ACCOUNT}/device/{MODEM}") == []
+
+
+@virtual
+async def test_another_account_sees_nothing() -> None:
+    async with served() as backend:
+        api, other = Caller(backend), Caller(backend, await add_account(backend))
+        theirs = other.account.name
+        made = await api.upgrade(ids(MODEM, 1))
+        assert await other.told("GET", f"/firmware/{theirs}") == []
+        assert (await other.told("GET", f"/devices/{theirs}/index/0"))["deviceList"] == []
+        assert (await other.report("RequestPending"))["reportList"] == []
+        unknown = str(uuid.UUID(int=1))
+        for method, sent in (
+            ("GET", None),
+            ("PUT", {"type": "append", "deviceList": ids(MODEM, 1)}),
+            ("DELETE", None),
+        ):
+            path = f"/upgrades/{theirs}/upgrade/"
+            # As if it did not exist.
+            assert (
+                await other.refused(method, path + made["id"], json=sent)
+                == await other.refused(method, path + unknown, json=sent)
+                == "Invalid upgradeId"
+            )
+            # Under its own account it is somebody else's.
+            path = f"/upgrades/{ACCOUNT}/upgrade/{made['id']}"
+            assert await other.refused(method, path, json=sent) == "Account does not exist"
+        nobodys = "9999999999-00001"
+        for path in (
+            "/firmware/{}",
+            "/devices/{}/index/0",
+            "/reports/{}/status/Queued/index/0",
+            f"/reports/{{}}/devices/{MODEM}",
+        ):
+            assert await other.refused("GET", path.format(ACCOUNT)) == await other.refused(
+                "GET", path.format(nobodys)
+            )
+        body = request(ids(MODEM, 1))
+        assert await other.refused("POST", "/upgrades", json=body) == await other.refused(
+            "POST", "/upgrades", json={**body, "accountName": nobodys}
+        )
+        mine = await other.refused("GET", f"/devices/{theirs}/index/{MODEM}")
+        assert mine == await other.refused("GET", f"/devices/{theirs}/index/{UNKNOWN}")
+        mine = await other.refused("GET", f"/reports/{theirs}/devices/{MODEM}")
+        assert mine == await other.refused("GET", f"/reports/{theirs}/devices/{UNKNOWN}")
+
+
+@virtual
+async def test_nobody_comes_in_without_tokens() -> None:
+    async with served(0) as backend:
+        transport = Caller(backend).transport
+        async with httpx.AsyncClient(transport=transport, base_url="http://test") as client:
+            document = (await client.get("/api/fota/v1/openapi.json")).json()
+            calls = [(method, path) for path, item in document["paths"].items() for method in item]
+            assert len(calls) >= 8
+            for method, path in calls:
+                answer = await client.request(method, path)
+                assert answer.status_code == 401, (method, path, answer.text)

@@ -41,7 +41,7 @@ function card(first) {
   return { element, update };
 }
 
-export function campaignsView(root, { parameters, failed }) {
+export function campaignsView(root, { parameters, failed, ready }) {
   const account = h("select", { id: "account" }, h("option", { value: "" }, "All accounts"));
   const running = h("input", { id: "running", type: "checkbox" });
   const list = h("ul", { class: "cards" });
@@ -78,6 +78,7 @@ export function campaignsView(root, { parameters, failed }) {
         else before.pop();
         page();
       }));
+    ready();
   }, failed);
   const again = paced(1000, () => { summary(); page(); });
   const anew = () => { before = [null]; page(); };
@@ -98,7 +99,7 @@ export function campaignsView(root, { parameters, failed }) {
   };
 }
 
-export function campaignView(root, { name, parameters, failed }) {
+export function campaignView(root, { name, parameters, failed, ready }) {
   const head = h("div", { class: "head" });
   const meta = h("p", { class: "soft" });
   const sum = h("div", null);
@@ -190,6 +191,7 @@ export function campaignView(root, { name, parameters, failed }) {
       h("ol", { class: "steps" }, data.changes.map((change) =>
         h("li", null, chip(change.status), " ", time(change.time))))) : null);
     shown = data.status;
+    ready();
   }, failed);
   const later = paced(2000, () => rows());
   const whole = paced(1000, () => { detail(); later(); });

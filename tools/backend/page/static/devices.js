@@ -6,7 +6,7 @@ import {
 import { paced, reader } from "./loading.js";
 import { read } from "./session.js";
 
-export function devicesView(root, { parameters, failed }) {
+export function devicesView(root, { parameters, failed, ready }) {
   const search = h("input", {
     id: "search", type: "search", maxlength: "128", spellcheck: "false", autocomplete: "off",
     placeholder: "Id, name, make, model, version or protocol",
@@ -40,6 +40,7 @@ export function devicesView(root, { parameters, failed }) {
       else places.pop();
       page();
     }));
+    ready();
   }, failed);
   const anew = paced(250, () => {
     // The address holds the search, so that a reload and a link show the same.
@@ -75,7 +76,7 @@ function entry(item) {
     item.detail ? h("p", { class: "soft" }, item.detail) : null));
 }
 
-export function deviceView(root, { name, failed }) {
+export function deviceView(root, { name, failed, ready }) {
   const body = h("div", null);
   fill(root, h("p", { class: "crumb" }, h("a", { href: "#/devices" }, "Devices")), body);
 
@@ -107,6 +108,7 @@ export function deviceView(root, { name, failed }) {
         h("ol", { class: "timeline" }, data.timeline.map(entry)),
         data.truncated ? h("p", { class: "soft" },
           `The newest ${plural(data.timeline.length, "entry", "entries")}; there are more.`) : null));
+    ready();
   }, failed);
   const again = paced(1000, () => detail());
   let beats = 0;

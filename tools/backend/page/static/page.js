@@ -86,9 +86,11 @@ function show() {
     else link.removeAttribute("aria-current");
   }
   document.title = `${section[0].toUpperCase()}${section.slice(1)} – fotilla backend`;
-  const root = h("div", { class: "view" });
+  // Nothing is seen of a view before its first data, so that nothing moves when they come.
+  const root = h("div", { class: "view loading" });
   fill(main, root);
-  const current = make(root, { name, parameters, failed });
+  const ready = () => root.classList.remove("loading");
+  const current = make(root, { name, parameters, failed, ready });
   view = current;
   current.refresh();
   if (current.topic) {
@@ -121,6 +123,7 @@ function failed(error) {
     return;
   }
   if (error.name === "AbortError") return;
+  main.querySelector(".loading")?.classList.remove("loading");
   const box = main.querySelector(".trouble");
   if (error.status === 404) {
     feed?.stop();

@@ -6,10 +6,10 @@ import { read } from "./session.js";
 
 // A view of one table; `draw(data)` gives the nodes.
 function tableView(path, title, note, draw) {
-  return (root, { failed }) => {
+  return (root, { failed, ready }) => {
     const body = h("div", null);
     fill(root, h("h1", null, title), h("p", { class: "soft" }, note), body);
-    const show = (data) => fill(body, draw(data));
+    const show = (data) => { fill(body, draw(data)); ready(); };
     const get = reader((signal) => read(path, {}, signal), show, failed);
     return {
       topic: path,

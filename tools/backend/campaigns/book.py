@@ -68,10 +68,10 @@ class CampaignBook:
                     item for item in campaign.members.values() if item.status != states.REJECTED
                 )
                 for member in campaign.members.values():
-                    self._remember(member)
+                    if member.status == states.REJECTED:
+                        self.claim(member)
             else:
                 for member in campaign.members.values():
-                    self._remember(member)
                     self.claim(member)
                     if member.queued:
                         self.enqueue(member)
@@ -85,10 +85,8 @@ class CampaignBook:
     def add(self, campaign: Campaign) -> None:
         """Take in a draft with its members; those that are checked are claimed."""
         self.campaigns[campaign.id] = campaign
-        unchecked = {id(member) for member in campaign.unchecked}
-        for member in campaign.members.values():
-            self._remember(member)
-            if id(member) not in unchecked:
+        if not campaign.unchecked:
+            for member in campaign.members.values():
                 self.claim(member)
         if campaign.auto_add:
             self._adding.append(campaign)
@@ -96,17 +94,12 @@ class CampaignBook:
     def add_member(self, member: Member) -> None:
         """Take in one more device, checked."""
         member.campaign.members[member.device] = member
-        self._remember(member)
         self.claim(member)
-
-    def _remember(self, member: Member) -> None:
-        held = self._of_device.setdefault(member.device, [])
-        if not held or held[-1] is not member:
-            held.append(member)
 
     def claim(self, member: Member) -> None:
         """Count a member whose checks are over, and keep its device from other campaigns."""
         campaign = member.campaign
+        self._of_device.setdefault(member.device, []).append(member)
         if member.status == states.REJECTED:
             return
         if campaign.kind.lock is Lock.FIRMWARE:
@@ -174,10 +167,10 @@ class CampaignBook:
         """The device is not in the campaign and never was."""
         member.campaign.members.pop(member.device, None)
         self.close(member)
-        held = self._of_device[member.device]
-        held.remove(member)
-        if not held:
-            del self._of_device[member.device]
+        held = self._of_device.pop(member.device, [])
+        held = [item for item in held if item is not member]
+        if held:
+            self._of_device[member.device] = held
         if self._latest.get(member.device) is member:
             earlier = [
                 item

@@ -14,6 +14,7 @@ from tools.backend.campaigns import queue, rules, scheduling, states
 from tools.backend.campaigns.book import insertion
 from tools.backend.campaigns.records import member_row
 from tools.backend.faces.base import Position
+from tools.backend.inventory import check_device_id
 from tools.backend.store import rows as store
 from tools.backend.timing import PILOT_SIZE
 
@@ -21,7 +22,7 @@ if TYPE_CHECKING:
     from tools.backend.campaigns.engine import CampaignEngine
     from tools.backend.campaigns.records import Campaign, CampaignRequest, Member
 
-CHECKED_AT_ONCE = 1_000
+CHECKED_AT_ONCE = 500
 """Devices whose checks fit between two turns of the loop: some milliseconds."""
 
 
@@ -33,13 +34,13 @@ async def create(engine: CampaignEngine, request: CampaignRequest) -> Campaign:
     campaign = book.draft(request, engine.faces, now)
     members: list[Member] = []
     for start in range(0, len(devices), CHECKED_AT_ONCE):
-        members.extend(
-            book.member_for(campaign, device_id, request.deliveries, now)
-            for device_id in devices[start : start + CHECKED_AT_ONCE]
-        )
         if start:
             await asyncio.sleep(0)
-    campaign.members.update((member.device, member) for member in members)
+        for device_id in devices[start : start + CHECKED_AT_ONCE]:
+            check_device_id(device_id)
+            member = book.member_for(campaign, device_id, request.deliveries, now)
+            campaign.members[member.device] = member
+            members.append(member)
     # From here to the writer nothing else runs: of two requests with the same device exactly one
     # finds it free.
     if rules.needs_pilot(request, waived, book.campaigns.values()):
@@ -57,9 +58,9 @@ async def create(engine: CampaignEngine, request: CampaignRequest) -> Campaign:
         raise
     if campaign.unfinished or campaign.unchecked:
         engine.bodies[campaign.digest] = body
-    for member in members:
+    for member in [] if campaign.unchecked else members:
         member.told = member.status
-        if not campaign.unchecked and not member.final:
+        if not member.final:
             queue.leave(engine, member.device, "superseded")
     engine.on_change()
     engine.tick(campaign)
@@ -122,24 +123,23 @@ def check_some(engine: CampaignEngine, campaign: Campaign) -> None:
         reason = engine.book.rejection(campaign, device)
         if reason:
             _reject_written(engine, member, reason)
+            engine.book.claim(member)
             continue
-        was = member.status
+        # Not saved: what changes here is found again at a restart, or saved with the plan.
         _take(engine, member)
         engine.book.claim(member)
         queue.leave(engine, member.device, "superseded")
-        if member.status != was:
-            engine.save(member)
     if campaign.unchecked:
         return
-    accepted = [member for member in campaign.members.values() if not member.final]
-    devices = [engine.inventory.devices[member.device] for member in accepted]
-    if campaign.auto_assign and accepted and not engine.auto_assign(campaign.account, devices):
-        for member in accepted:
-            campaign.unfinished -= 1
-            engine.book.close(member)
-            _reject_written(engine, member, campaign.kind.wording.no_licences)
-        accepted = []
-    if not accepted:
+    if campaign.auto_assign and campaign.unfinished:
+        accepted = [member for member in campaign.members.values() if not member.final]
+        devices = [engine.inventory.devices[member.device] for member in accepted]
+        if not engine.auto_assign(campaign.account, devices):
+            for member in accepted:
+                campaign.unfinished -= 1
+                engine.book.close(member)
+                _reject_written(engine, member, campaign.kind.wording.no_licences)
+    if not campaign.unfinished:
         campaign.ready.clear()
         engine.move_campaign(campaign, "rejected")
         engine.settle(campaign)

@@ -115,7 +115,7 @@ async def append(
     now, book = engine.now(), engine.book
     account = engine.inventory.accounts[campaign.account]
     drafts: list[tuple[str, Member | None, str]] = []
-    for device_id in asked:
+    for device_id in map(check_device_id, asked):
         member = book.member_for(campaign, device_id, None, now)
         device = engine.inventory.by_id(campaign.account, device_id)
         former = campaign.members.get(member.device)

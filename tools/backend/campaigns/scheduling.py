@@ -22,7 +22,7 @@ if TYPE_CHECKING:
     from tools.backend.campaigns.engine import CampaignEngine
     from tools.backend.campaigns.records import Campaign, Member
 
-AT_ONCE = 1_000
+AT_ONCE = 500
 """Devices that change between two turns of the loop: some tens of milliseconds."""
 
 

@@ -11,6 +11,7 @@ import pytest
 
 from tests.tools.backend.process import BackendProcess, ok
 from tools.backend.serve import ServeOptions, parse_bind, serve
+from tools.backend.store.database import MEMORY
 
 
 async def test_it_serves_until_interrupted_and_keeps_its_secret(tmp_path: Path) -> None:
@@ -81,7 +82,7 @@ def test_bad_options_are_named(
     capsys: pytest.CaptureFixture[str], changes: dict[str, object], text: str
 ) -> None:
     free = dict.fromkeys(("coap", "http", "omadm", "rest", "admin"), "127.0.0.1:0")
-    options = ServeOptions(**{**free, **changes})  # type: ignore[arg-type]
+    options = ServeOptions(**{"db": MEMORY, **free, **changes})  # type: ignore[arg-type]
     assert serve(options) == 2
     error = capsys.readouterr().err
     assert text in error

@@ -45,6 +45,7 @@ def upgrade() -> None:
     campaigns = sa.table("campaigns", sa.column("kind", text(16)), sa.column("plan", text(16)))
     for campaign_kind, plan in PLANS.items():
         op.execute(campaigns.update().where(campaigns.c.kind == campaign_kind).values(plan=plan))
+    # What used to say the revision; and builds between the two may have made tables too early.
     counters = sa.table("counters", sa.column("name", text(32)))
     op.execute(counters.delete().where(counters.c.name == "schema"))
     op.create_table(
@@ -53,6 +54,7 @@ def upgrade() -> None:
         sa.Column("account", text(32), nullable=False),
         sa.Column("number", sa.Integer, nullable=False),
         sa.Column("assigned", sa.Float, nullable=False),
+        if_not_exists=True,
     )
     op.create_table(
         "cancellations",
@@ -60,6 +62,7 @@ def upgrade() -> None:
         sa.Column("device_id", text(15), primary_key=True),
         sa.Column("number", sa.Integer, nullable=False),
         sa.Column("listed", sa.Float, nullable=False),
+        if_not_exists=True,
     )
     op.create_table(
         "listeners",
@@ -67,6 +70,7 @@ def upgrade() -> None:
         sa.Column("version", sa.Integer, primary_key=True),
         sa.Column("url", text(2048), nullable=False),
         sa.Column("registered", sa.Float, nullable=False),
+        if_not_exists=True,
     )
     op.create_table(
         "outbox_changes",
@@ -80,6 +84,7 @@ def upgrade() -> None:
         sa.Column("time", sa.Float, nullable=False),
         sa.Column("recent_attempt", sa.Float),
         sa.Column("next_attempt", sa.Float),
+        if_not_exists=True,
     )
     op.create_table(
         "outbox",
@@ -95,8 +100,9 @@ def upgrade() -> None:
         sa.Column("due", sa.Float, nullable=False),
         sa.Column("finished", sa.Float),
         sa.Column("error", text(255), nullable=False),
+        if_not_exists=True,
     )
-    op.create_index("outbox_by_state", "outbox", ["state", "number"])
+    op.create_index("outbox_by_state", "outbox", ["state", "number"], if_not_exists=True)
     op.create_table(
         "attempts",
         sa.Column("campaign", text(36), primary_key=True),
@@ -107,8 +113,9 @@ def upgrade() -> None:
         sa.Column("status", text(40), nullable=False),
         sa.Column("outcome", text(32), nullable=False),
         sa.Column("version_from", text(255), nullable=False),
+        if_not_exists=True,
     )
-    op.create_index("attempts_by_device", "attempts", ["device", "started"])
+    op.create_index("attempts_by_device", "attempts", ["device", "started"], if_not_exists=True)
     op.create_table(
         "firmware_syncs",
         sa.Column("device_id", text(15), primary_key=True),
@@ -118,9 +125,11 @@ def upgrade() -> None:
         sa.Column("reason", text(512), nullable=False),
         sa.Column("requested", sa.Float, nullable=False),
         sa.Column("finished", sa.Float),
+        if_not_exists=True,
     )
     op.create_table(
         "cells",
         sa.Column("name", text(64), primary_key=True),
         sa.Column("capacity", sa.Integer, nullable=False),
+        if_not_exists=True,
     )

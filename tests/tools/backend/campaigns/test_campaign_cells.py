@@ -185,5 +185,3 @@ async def test_reachability_comes_and_goes_before_the_start() -> None:
         assert member.status == states.PENDING
         await turn(backend, DAY + 1)
         assert name in face.orders
-
-

@@ -142,9 +142,11 @@ def key_of(key: Key) -> dict[str, object]:
 
 def add_changes(connection: Connection, changes: Sequence[Change]) -> None:
     """Insert many changes. The statement is compiled once and the tuples go to the driver as they
-    are: a third of what one dictionary for each row costs, and there is one for each device."""
+    are: a third of what one dictionary for each row costs, and there is one for each device. Not
+    for text that a database may be unable to hold, which SQLAlchemy's types take care of."""
     compiled = _ADD_CHANGE.compile(dialect=connection.dialect)
-    if compiled.positional:
+    plain = all(change.reason.isascii() and "\0" not in change.reason for change in changes)
+    if compiled.positional and plain:
         connection.exec_driver_sql(str(compiled), list(changes))
     else:
         connection.execute(_ADD_CHANGE, [change._asdict() for change in changes])

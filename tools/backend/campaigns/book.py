@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import uuid
 from collections import Counter
-from collections.abc import Callable, Collection, Mapping
+from collections.abc import Callable, Collection, Mapping, Sequence
 from itertools import islice
 
 from sqlalchemy import Connection
@@ -136,8 +136,11 @@ class CampaignBook:
             self._queued_digests += Counter()  # drops what has come to nothing
         return member
 
-    def adopt(self, device: Device, now: float) -> Member | None:
-        """Take a device into the first campaign that adds devices by itself and that it matches."""
+    def adopt(
+        self, device: Device, now: float, assign: Callable[[str, Sequence[Device]], bool]
+    ) -> Member | None:
+        """Take a device into the first campaign that adds devices by itself and that it matches;
+        `assign` gives it a licence, if the campaign does that."""
         if not self._adding:
             return None
         self._adding = [item for item in self._adding if rules.adds_devices(item, now)]
@@ -150,6 +153,7 @@ class CampaignBook:
                 and not self.rejection(campaign, device)
                 and _runs(device, campaign)
                 and rules.has_room(campaign, account.pilot_waived, self.campaigns.values())
+                and (not campaign.auto_assign or assign(campaign.account, [device]))
             ):
                 member = self.member(campaign, device, device.device_id, device.delivery, now)
                 self.add_member(member)

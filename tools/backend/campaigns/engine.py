@@ -179,7 +179,7 @@ class CampaignEngine:
         themselves take those that match."""
         now = self.now()
         for device in devices:
-            member = self.book.adopt(device, now)
+            member = self.book.adopt(device, now, self.auto_assign)
             if member is None:
                 continue
             campaign = member.campaign

@@ -171,6 +171,24 @@ async def test_auto_assign_with_too_few_free_assigns_nothing() -> None:
         assert [meter.executes for meter in meters] == [0, 0, 0]
 
 
+@pytest.mark.parametrize(
+    ("total", "assigns", "taken"), [(2, True, True), (1, True, False), (2, False, False)]
+)
+@virtual
+async def test_a_device_that_is_added_later_needs_a_licence_too(
+    total: int, assigns: bool, taken: bool
+) -> None:
+    async with fleet(total=total) as (backend, api, _meters):
+        await changed(api, "assign", ids(0))
+        campaign = await scheduled(
+            api, ids(0), start=LATER, autoAddDevicesFlag=True, autoAssignLicenseFlag=assigns
+        )
+        await backend.load_devices([{"deviceId": ids(9)[0], "firmware": "1.0.0"}])
+        _status, devices = report(backend, campaign)
+        assert (ids(9)[0] in devices) is taken
+        assert holders(backend) == (ids(0, 9) if taken else ids(0))
+
+
 @virtual
 async def test_removing_a_licence_cancels_what_is_scheduled() -> None:
     async with fleet(total=3) as (backend, api, meters):

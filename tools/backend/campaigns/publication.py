@@ -12,6 +12,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
+from tools.backend.campaigns import states
 from tools.backend.timing import DAY, CampaignTiming
 
 if TYPE_CHECKING:
@@ -31,6 +32,8 @@ def set_aside(member: Member, now: float, timing: CampaignTiming) -> None:
     """Keep what is published of a device that is about to change."""
     if timing.publication is None or member.campaign.kind.version != 1:
         return
+    if member.campaign.status == states.REQUEST_PENDING:
+        return  # what the checks of a new upgrade find is where its devices begin
     if not member.shown_status or member.updated <= last_publication(now, timing):
         member.shown_status, member.shown_reason = member.status, member.reason
 

@@ -7,7 +7,7 @@ from fastapi import APIRouter, Request
 from tools.backend.inventory import Account
 from tools.backend.rest import callbacks, licences, v1_reports, v1_upgrades
 from tools.backend.rest.auth import Sessions
-from tools.backend.rest.common import own_account
+from tools.backend.rest.common import AccountName, own_account
 
 if TYPE_CHECKING:
     from tools.backend.backend import Backend
@@ -19,7 +19,7 @@ def router(backend: "Backend", sessions: Sessions) -> APIRouter:
     """The routes of `/api/fota/v1`."""
     routes = APIRouter(prefix="/api/fota/v1")
 
-    async def owner(acc: str, request: Request) -> Account:
+    async def owner(acc: AccountName, request: Request) -> Account:
         return v1_upgrades.check_active(own_account(sessions.caller(request), acc))
 
     v1_upgrades.add_routes(routes, backend, sessions, owner)

@@ -5,6 +5,7 @@ from __future__ import annotations
 from typing import Literal
 
 from pydantic import AliasChoices, ConfigDict, Field, StrictStr
+from pydantic.json_schema import SkipJsonSchema
 
 from tools.backend.rest.fields import Date, DeviceIds, Shape, Text
 
@@ -56,9 +57,9 @@ class FirmwareUpgradeRequest(Shape):
     accountName: StrictStr
     firmwareName: Text
     firmwareTo: StrictStr
-    startDate: Date | None = None
+    startDate: Date | SkipJsonSchema[None] = None
     endDate: Date | None = None
-    deviceList: DeviceIds | None = None
+    deviceList: DeviceIds | SkipJsonSchema[None] = None
 
 
 class FirmwareUpgradeDeviceListItem(Shape):
@@ -83,7 +84,7 @@ class FirmwareUpgradeChangeRequest(Shape):
 
     type: Literal["append", "remove"]
     # The documentation's example misspells the key.
-    deviceList: DeviceIds | None = Field(
+    deviceList: DeviceIds | SkipJsonSchema[None] = Field(
         None, validation_alias=AliasChoices("deviceList", "devicelist")
     )
 

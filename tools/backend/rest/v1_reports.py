@@ -3,7 +3,7 @@
 from collections.abc import Awaitable, Callable
 from typing import TYPE_CHECKING, Annotated
 
-from fastapi import APIRouter, Depends, Query, Response
+from fastapi import APIRouter, Depends, Path, Query, Response
 
 from tools.backend.campaigns import states
 from tools.backend.campaigns.kinds import Lock
@@ -14,7 +14,7 @@ from tools.backend.inventory import DEVICE_ID, Account, Device
 from tools.backend.refusals import Refusal
 from tools.backend.rest import v1_models as shapes
 from tools.backend.rest import v1_words as words
-from tools.backend.rest.common import device_named, page_of
+from tools.backend.rest.common import DeviceIdPath, device_named, page_of
 from tools.backend.rest.v1_stream import report_parts, streamed
 from tools.backend.timing import DAY, rfc3339
 
@@ -32,7 +32,28 @@ SIX_MONTHS = 183 * DAY
 SHOWN_VERSIONS = (1, 3)
 """The versions whose campaigns a history of v1 lists: those that update its devices' firmware."""
 
-ClientType = Annotated[str | None, Query()]
+ClientType = Annotated[
+    str | None,
+    Query(
+        description="What the devices speak. Other spellings of OMADM are read as well.",
+        json_schema_extra={"enum": sorted(words.V1_PROTOCOLS)},
+    ),
+]
+LastSeen = Annotated[
+    str,
+    Path(
+        description="`lastSeenDeviceId` of the page before; `0` for the first one.",
+        json_schema_extra={"pattern": "^[0-9]{1,15}$"},
+    ),
+]
+Offset = Annotated[
+    str,
+    Path(
+        description="The number of the first record, from 0.",
+        json_schema_extra={"pattern": "^[0-9]{1,15}$"},
+    ),
+]
+UpgradeStatus = Annotated[str, Path(json_schema_extra={"enum": sorted(words.REPORTED)})]
 
 
 def check_client_type(text: str | None) -> frozenset[str]:
@@ -153,9 +174,7 @@ def add_routes(
             if item.account == account.name and item.protocol in wanted
         ]
 
-    async def devices(
-        account: Owner, start_index: str = "0", clientType: ClientType = None
-    ) -> Response:
+    def listed(account: Account, start_index: str, clientType: str | None) -> Response:
         wanted = check_client_type(clientType)
         last_seen = check_last_seen(backend, account, start_index)
         page, more = page_of(
@@ -174,20 +193,29 @@ def add_routes(
         )
         return Response(answer.model_dump_json(), media_type="application/json")
 
-    # The SDK's path, and the one that the release notes write.
-    routes.get(
+    @routes.get(
         "/devices/{acc}/index/{start_index}",
         operation_id="list_account_devices",
         response_model=shapes.DeviceListQueryResult,
-    )(devices)
-    routes.get("/devices/{acc}", include_in_schema=False)(devices)
+    )
+    async def devices(
+        account: Owner, start_index: LastSeen, clientType: ClientType = None
+    ) -> Response:
+        return listed(account, start_index, clientType)
+
+    # As the release notes write it.
+    @routes.get("/devices/{acc}", include_in_schema=False)
+    async def first_devices(account: Owner, clientType: ClientType = None) -> Response:
+        return listed(account, "0", clientType)
 
     @routes.get(
         "/reports/{acc}/status/{upgrade_status}/index/{start_index}",
         operation_id="list_upgrades_for_specified_status",
         response_model=shapes.UpgradeListQueryResult,
     )
-    async def upgrades(account: Owner, upgrade_status: str, start_index: str) -> Response:
+    async def upgrades(
+        account: Owner, upgrade_status: UpgradeStatus, start_index: Offset
+    ) -> Response:
         if upgrade_status not in words.REPORTED:
             raise Refusal.UPGRADE_STATUS(value=upgrade_status)
         offset = check_offset(start_index)
@@ -203,7 +231,7 @@ def add_routes(
         following = offset + REPORT_PAGE if more else 0
         return streamed(report_parts(page, more, following, now, backend.timing))
 
-    async def history(account: Owner, device_id: str) -> list[shapes.DeviceUpgradeHistory]:
+    async def history(account: Owner, device_id: DeviceIdPath) -> list[shapes.DeviceUpgradeHistory]:
         return await history_of(backend, device_named(backend, account, device_id))
 
     # The SDK's path, and the one of the documentation's example.

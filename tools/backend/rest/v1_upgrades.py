@@ -15,7 +15,7 @@ from tools.backend.rest import v1_models as shapes
 from tools.backend.rest import v1_words as words
 from tools.backend.rest.auth import Sessions
 from tools.backend.rest.body import read_model
-from tools.backend.rest.common import body_of, own_account
+from tools.backend.rest.common import CampaignId, body_of, own_account
 from tools.backend.rest.v1_stream import streamed, upgrade_parts
 from tools.backend.timing import DAY, date_text, day_start
 
@@ -130,7 +130,7 @@ def add_routes(
         operation_id="list_firmware_upgrade_details",
         response_model=shapes.FirmwareUpgrade,
     )
-    async def read(account: Owner, upgrade_id: str) -> Response:
+    async def read(account: Owner, upgrade_id: CampaignId) -> Response:
         return shown(upgrade_named(backend, account, upgrade_id))
 
     @routes.put(
@@ -139,7 +139,7 @@ def add_routes(
         openapi_extra=body_of(shapes.FirmwareUpgradeChangeRequest),
     )
     async def change(
-        account: Owner, upgrade_id: str, request: Request
+        account: Owner, upgrade_id: CampaignId, request: Request
     ) -> shapes.FirmwareUpgradeChangeResult:
         campaign = upgrade_named(backend, account, upgrade_id)
         asked = await read_model(request, shapes.FirmwareUpgradeChangeRequest)
@@ -167,6 +167,6 @@ def add_routes(
     @routes.delete(
         "/upgrades/{acc}/upgrade/{upgrade_id}", operation_id="cancel_scheduled_firmware_upgrade"
     )
-    async def cancel(account: Owner, upgrade_id: str) -> shapes.FotaV1SuccessResult:
+    async def cancel(account: Owner, upgrade_id: CampaignId) -> shapes.FotaV1SuccessResult:
         await backend.engine.cancel(upgrade_named(backend, account, upgrade_id))
         return shapes.FotaV1SuccessResult(success=True)

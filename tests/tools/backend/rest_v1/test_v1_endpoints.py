@@ -3,11 +3,15 @@ devices, upgrades and reports. Raw HTTP; every field of the SDK's models is ther
 
 from __future__ import annotations
 
+import asyncio
 import uuid
+from dataclasses import replace
+from pathlib import Path
 
 import httpx
 import pytest
 
+from agent.runtime.runtime import Runtime
 from tests.tools.backend.api_models import check
 from tests.tools.backend.rest_v1.stock import (
     ACCOUNT,
@@ -23,11 +27,35 @@ from tests.tools.backend.rest_v1.stock import (
     ids,
     request,
     served,
+    stock,
 )
-from tests.tools.backend.virtual import virtual
+from tests.tools.backend.virtual import CONFIG, started, virtual
 from tools.backend.rest import v1_reports
 
 UNKNOWN = "990000862471854"
+LWM2M = {"firmwareName": FIRMWARE["LWM2M"]}
+
+METHODS = [
+    "cancel_scheduled_firmware_upgrade",
+    "list_available_firmware",
+    "list_firmware_upgrade_details",
+    "schedule_firmware_upgrade",
+    "update_firmware_upgrade_devices",
+    "deregister_callback",
+    "list_registered_callbacks",
+    "register_callback",
+    "assign_licenses_to_devices",
+    "create_list_of_licenses_to_remove",
+    "delete_list_of_licenses_to_remove",
+    "list_licenses_to_remove",
+    "remove_licenses_from_devices",
+    "get_device_firmware_upgrade_history",
+    "list_account_devices",
+    "list_upgrades_for_specified_status",
+    "get_account_license_status",
+    "get_account_subscription_status",
+]
+"""The operations of v1 in the SDK (section 7.1)."""
 
 
 @virtual
@@ -346,6 +374,63 @@ async def test_another_account_sees_nothing() -> None:
         assert mine == await other.refused("GET", f"/devices/{theirs}/index/{UNKNOWN}")
         mine = await other.refused("GET", f"/reports/{theirs}/devices/{MODEM}")
         assert mine == await other.refused("GET", f"/reports/{theirs}/devices/{UNKNOWN}")
+
+
+@virtual
+async def test_a_long_list_is_answered_before_its_devices_are_checked() -> None:
+    async with served(1100, timing="documented") as backend:
+        api = Caller(backend)
+        wanted = [*ids(MODEM, 1100), UNKNOWN]
+        made = await api.upgrade(wanted)
+        assert {item["status"] for item in made["deviceList"]} == {"RequestPending"}
+        await backend.runtime.clock.sleep(1)
+        # What the checks find is no change of a status, so nobody waits a day for it.
+        found = await api.statuses(made["id"])
+        assert found.pop(UNKNOWN) == "Device Rejected"
+        assert set(found.values()) == {"Device Accepted"}
+
+
+@virtual
+async def test_of_two_requests_with_one_device_one_gets_it() -> None:
+    async with served() as backend:
+        api = Caller(backend)
+        both = await asyncio.gather(api.upgrade(ids(MODEM, 1)), api.upgrade(ids(MODEM, 1)))
+        await backend.runtime.clock.sleep(1)
+        shown = [await api.shown(made["id"]) for made in both]
+        assert sorted(item["status"] for item in shown) == ["Queued", "RequestFailed"]
+        items = [item["deviceList"][0] for item in shown if item["status"] == "RequestFailed"]
+        assert "needs to be completed before another" in items[0]["resultReason"]
+
+
+@virtual
+async def test_upgrades_outlive_a_restart(tmp_path: Path) -> None:
+    config = replace(CONFIG, account=ACCOUNT, db=str(tmp_path / "backend.db"))
+    async with Runtime.in_memory(seed=7) as runtime:
+        async with started(runtime, config) as backend:
+            await stock(backend, 2)
+            api = Caller(backend)
+            queued = (await api.upgrade(ids(MODEM, 2)))["id"]
+            begun = (await api.upgrade(ids(METER, 2), **LWM2M, startDate=TODAY))["id"]
+            await runtime.clock.sleep(1)
+            before = [await api.shown(queued), await api.shown(begun)]
+            assert [item["status"] for item in before] == ["Queued", "InProgress"]
+        async with started(runtime, config) as backend:
+            api = Caller(backend)
+            assert [await api.shown(queued), await api.shown(begun)] == before
+            assert (await api.report("Queued"))["reportList"] == before[:1]
+            await api.told("DELETE", f"/upgrades/{ACCOUNT}/upgrade/{queued}")
+
+
+@virtual
+async def test_the_document_names_the_methods_of_the_sdk() -> None:
+    async with served(0) as backend:
+        document = (await Caller(backend).request("GET", "/api/fota/v1/openapi.json")).json()
+        methods = [
+            operation["operationId"]
+            for item in document["paths"].values()
+            for operation in item.values()
+        ]
+        assert sorted(methods) == sorted(METHODS)
 
 
 @virtual

@@ -131,7 +131,7 @@ async def test_device_and_its_timeline(chromium: Browser, served: Served) -> Non
     await chromium.says("Asked for in campaign Spring update")
     await live(chromium)
     served.switch_on([name])
-    await chromium.says("Attempt 1 of campaign Spring update ended")
+    await chromium.says("Attempt 1 of campaign Spring update began")
     await chromium.says("Upgrade completed successfully")
     assert await chromium.console() == []
 

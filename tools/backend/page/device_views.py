@@ -124,6 +124,7 @@ class DeviceViews:
     async def _timeline(self, device: Device) -> list[TimelineEntry]:
         """Everything that is known to have happened to a device, newest first."""
         backend = self._backend
+        members = backend.engine.book.members_of(device.name)
         attempts = await backend.engine.attempts(device.name)
         check_ins = await backend.logs.check_ins(device.name)
         logs = await backend.logs.logs(device.name)
@@ -132,8 +133,8 @@ class DeviceViews:
                 TimelineEntry(
                     time=device.created, kind="inventory", title="Taken into the inventory"
                 ),
-                *timeline.of_members(backend.engine.book.members_of(device.name)),
-                *timeline.of_attempts(attempts),
+                *timeline.of_members(members),
+                *timeline.of_attempts(attempts, members),
                 *timeline.of_check_ins(check_ins),
                 *timeline.of_logs(logs),
                 *timeline.of_attachment(backend.operator.attachment(device.device_id)),

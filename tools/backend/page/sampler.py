@@ -9,6 +9,10 @@ numbers that held until then into the series, at the instant of their last chang
 says what was so at the end of each step in which something happened, and nothing needs a timer.
 When a series is full, its steps get twice as long and only the last entry of each is kept.
 
+Not everything is told: devices come and go, and the checks of a new campaign change them silently.
+So all devices are counted again (8 ms for 100,000) once in each step, when the campaign itself gets
+another status, when the numbers do not add up, and when somebody looks at that one campaign.
+
 All of it is in memory: after a restart the numbers are counted anew, and the series begins there.
 """
 
@@ -26,6 +30,10 @@ SAMPLES = 512
 
 FIRST_STEP = 1.0
 """Seconds of a step at first; a campaign in the demo takes some ten."""
+
+EXACT = 5_000
+"""Devices of a campaign that are counted again for a list and for each event, 0.4 ms; for more of
+them the running numbers do, which a step later are right in any case."""
 
 CHANGES = 32
 """Status changes of a campaign itself that are kept; a life has six."""
@@ -48,7 +56,7 @@ class Track:
 
     def change(self, when: float, old: str, new: str) -> None:
         """One device went from `old` to `new`."""
-        if when >= self._until:
+        if self.ends_step(when):
             self._close(when)
         if self.counts[old]:  # else it was taken in after the last count
             self.counts[old] -= 1
@@ -56,11 +64,15 @@ class Track:
         if when > self._last:
             self._last = when
 
+    def ends_step(self, when: float) -> bool:
+        """Whether a change at `when` is the first of a new step."""
+        return when >= self._until
+
     def correct(self, counts: Counter[str], when: float) -> None:
-        """The devices have been counted: some came or went, which is no change of a status."""
+        """The devices have been counted."""
         if +counts == +self.counts:
             return
-        if when >= self._until:
+        if self.ends_step(when):
             self._close(when)
         self.counts = counts
         self._last = max(self._last, when)
@@ -127,7 +139,8 @@ class StateSampler:
     def counts(self, campaign: Campaign) -> dict[str, int]:
         """The devices in each status, without the statuses of none."""
         track = self.track(campaign)
-        if track.counts.total() != len(campaign.members):
+        devices = len(campaign.members)
+        if devices <= EXACT or track.counts.total() != devices:
             track = self.look(campaign)
         return dict(_present(track.counts))
 
@@ -141,7 +154,7 @@ class StateSampler:
 
     def campaign_changed(self, campaign: Campaign, _old: str) -> None:
         """A campaign has another status."""
-        changes = self.track(campaign).changes
+        changes = self.look(campaign).changes
         changes.append((self._now(), campaign.status))
         del changes[:-CHANGES]
 
@@ -149,10 +162,12 @@ class StateSampler:
         """A device in a campaign has another status or reason."""
         if member.status == old:
             return
-        track = self._tracks.get(member.campaign.id)
-        if track is None:
-            track = self.track(member.campaign)
-            # It has been counted as it is now.
+        campaign = member.campaign
+        track = self._tracks.get(campaign.id)
+        if track is None or track.ends_step(member.updated):
+            track = self.track(campaign)
+            track.counts = _counted(campaign)
+            # How it was before this change, with which it has been counted.
             track.counts[member.status] -= 1
             track.counts[old] += 1
         track.change(member.updated, old, member.status)

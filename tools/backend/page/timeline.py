@@ -7,7 +7,7 @@ from __future__ import annotations
 from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
 
-from tools.backend.campaigns.records import Attempt, Member
+from tools.backend.campaigns.records import Attempt, Campaign, Member
 from tools.backend.operator_network.rows import Attachment
 from tools.backend.page.models import TimelineEntry
 
@@ -38,12 +38,12 @@ def of_members(members: Iterable[Member]) -> list[TimelineEntry]:
     entries = []
     for member in members:
         campaign = member.campaign
-        about = campaign.title or campaign.package
+        about = _about(campaign)
         entries.append(
             TimelineEntry(
                 time=campaign.created,
                 kind="campaign",
-                title=f"Asked for in campaign {about}",
+                title=f"Asked for in {about}",
                 detail=f"{campaign.kind.name}, to version {campaign.version_to}",
                 campaign=campaign.id,
             )
@@ -52,7 +52,7 @@ def of_members(members: Iterable[Member]) -> list[TimelineEntry]:
             TimelineEntry(
                 time=member.updated,
                 kind="status",
-                title=f"In campaign {about}",
+                title=f"In {about}",
                 detail=member.reason,
                 status=member.status,
                 campaign=campaign.id,
@@ -63,19 +63,21 @@ def of_members(members: Iterable[Member]) -> list[TimelineEntry]:
                 TimelineEntry(
                     time=member.next,
                     kind="planned",
-                    title=f"Next attempt of campaign {about} is planned",
+                    title=f"Next attempt of {about} is planned",
                     campaign=campaign.id,
                 )
             )
     return entries
 
 
-def of_attempts(attempts: Iterable[Attempt]) -> list[TimelineEntry]:
-    """The attempts to update the device, whose last status `of_members` tells as well."""
+def of_attempts(attempts: Iterable[Attempt], members: Iterable[Member]) -> list[TimelineEntry]:
+    """The attempts to update the device. The end of the last one is what `of_members` tells as the
+    status in that campaign, so it is not told twice."""
+    told = {(member.campaign.id, member.status): member.updated for member in members}
     entries = []
     for attempt in attempts:
         campaign = attempt.campaign
-        about = f"Attempt {attempt.number} of campaign {campaign.title or campaign.package}"
+        about = f"Attempt {attempt.number} of {_about(campaign)}"
         entries.append(
             TimelineEntry(
                 time=attempt.started,
@@ -85,18 +87,24 @@ def of_attempts(attempts: Iterable[Attempt]) -> list[TimelineEntry]:
                 campaign=campaign.id,
             )
         )
-        if attempt.finished is not None:
-            entries.append(
-                TimelineEntry(
-                    time=attempt.finished,
-                    kind="attempt",
-                    title=f"{about} ended",
-                    detail="" if attempt.ending is None else attempt.ending.value,
-                    status=attempt.status,
-                    campaign=campaign.id,
-                )
+        ended = attempt.finished
+        if ended is None or told.get((campaign.id, attempt.status)) == ended:
+            continue
+        entries.append(
+            TimelineEntry(
+                time=ended,
+                kind="attempt",
+                title=f"{about} ended",
+                detail="" if attempt.ending is None else attempt.ending.value,
+                status=attempt.status,
+                campaign=campaign.id,
             )
+        )
     return entries
+
+
+def _about(campaign: Campaign) -> str:
+    return f"campaign {campaign.title or campaign.package}"
 
 
 def of_check_ins(rows: Sequence[Mapping[Any, Any]]) -> list[TimelineEntry]:

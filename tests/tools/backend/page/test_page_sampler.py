@@ -109,6 +109,24 @@ def test_devices_that_come_and_go_are_counted() -> None:
     assert world.at(115.0) == {ACCEPTED: 3}
 
 
+def test_changes_that_nobody_told_are_found() -> None:
+    """The checks of a new campaign change its devices before anybody is told."""
+    world = World(4)
+    assert world.counts() == {ACCEPTED: 4}
+    for number in range(2):
+        world.campaign.members[str(number)].status = PENDING
+    world.now = 110.0
+    for number in range(2):
+        member = world.campaign.members[str(number)]
+        member.status, member.updated = SUCCESS, world.now
+        world.sampler.member_changed(member, ACCEPTED)
+    assert world.counts() == {ACCEPTED: 2, SUCCESS: 2}
+    world.now = 130.0
+    world.move(2, SUCCESS)
+    assert world.at(120.0) == {ACCEPTED: 2, SUCCESS: 2}
+    assert world.at(130.0) == {ACCEPTED: 1, SUCCESS: 3}
+
+
 def test_changed_reason_alone_is_no_change() -> None:
     world = World(1)
     world.now = 110.0

@@ -133,7 +133,7 @@ export class StateChart {
       value: (_, __, ___, index) => (index === null ? "–" : number(this.history.counts[name][index])),
     }));
     this.plot = new uPlot({
-      width: Math.max(240, this.box.clientWidth), height: HEIGHT, padding: [8, 4, 0, 0],
+      width: Math.max(240, this.box.clientWidth), height: HEIGHT, padding: [8, 28, 0, 0],
       legend: { show: false },
       scales: {
         x: { time: false },

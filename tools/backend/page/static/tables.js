@@ -23,7 +23,7 @@ function tableView(path, title, note, draw) {
 function load(active, capacity) {
   const box = h("div", { class: "stack load", role: "img", aria: { label: `${active} of ${capacity} places` } });
   const part = h("i", null);
-  part.style.width = `${Math.min(100, (100 * active) / Math.max(1, capacity))}%`;
+  part.style.flexBasis = `${Math.min(100, (100 * active) / Math.max(1, capacity))}%`;
   part.className = active >= capacity ? "full" : "some";
   box.append(part);
   return box;

@@ -47,6 +47,10 @@ class BackendProcess:
         self.killed = False
 
     @property
+    def database(self) -> str:
+        return str(self.folder / "b.db")
+
+    @property
     def alive(self) -> bool:
         return self.process is not None and self.process.poll() is None and bool(self.ready)
 
@@ -55,7 +59,7 @@ class BackendProcess:
         self.killed = False
         ready = self.folder / f"ready-{self.starts}.json"
         coap = f"{self.coap[0]}:{self.coap[1]}"
-        arguments = [coap, self.http, "127.0.0.1:0", str(self.folder / "b.db")]
+        arguments = [coap, self.http, "127.0.0.1:0", self.database]
         with (self.folder / "stderr").open("ab") as stderr:
             self.process = subprocess.Popen(
                 [sys.executable, "-c", PROGRAM, *arguments, str(ready)],

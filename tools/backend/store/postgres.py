@@ -73,7 +73,7 @@ class PostgresRunner:
         if durable == "full":
             settings["synchronous_commit"] = "on"
         try:
-            self._engine = create_async_engine(
+            self._driver = create_async_engine(
                 database.url,
                 poolclass=NullPool,
                 connect_args={
@@ -115,12 +115,15 @@ class PostgresRunner:
 
     async def close(self) -> None:
         await self._there(self._close())
+        self._end()
+
+    def _end(self) -> None:
         self._loop.call_soon_threadsafe(self._loop.stop)
         self._thread.join()
 
     async def _close(self) -> None:
         await self._drop()
-        await self._engine.dispose()
+        await self._driver.dispose()
 
     # -- transactions, in the thread ---
 
@@ -177,7 +180,7 @@ class PostgresRunner:
     async def _connect(self) -> AsyncConnection:
         """Connect and become the only backend there. Raises StoreError."""
         try:
-            connection = await self._engine.connect()
+            connection = await self._driver.connect()
         except Exception as error:
             if _state(error).startswith("28") or _state(error) == "3D000":
                 # A wrong password, no such role, no such database: waiting changes nothing.

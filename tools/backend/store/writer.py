@@ -268,7 +268,7 @@ class Writer:
                 queue, self._queue = self._queue, []
                 self._queue[:0] = self._refuse(queue, error)
                 if self._stopping:
-                    self._lost = len(batch) + len(self._queue)
+                    self._lost += len(batch) + len(self._queue)
                     self._queue.clear()
                     return
             # Of the wall clock: the database does not live in the time of the run.

@@ -1,0 +1,7 @@
+"""Killed at every position of an attempt: on PostgreSQL."""
+
+import pytest
+
+from tests.tools.backend.test_restart import *  # noqa: F403
+
+pytestmark = pytest.mark.usefixtures("on_postgres")

@@ -17,17 +17,10 @@ from tools.backend.callbacks.service import Callbacks
 from tools.backend.campaigns.engine import CampaignEngine
 from tools.backend.config import BackendConfig
 from tools.backend.errors import RequestRefused
-from tools.backend.faces.base import Delivery
 from tools.backend.faces.omadm import OmadmFace
 from tools.backend.faces.omadm_accounts import AUTH_TYPES
-from tools.backend.inventory import (
-    ConfigFile,
-    Device,
-    Firmware,
-    Inventory,
-    check_token,
-    hash_token,
-)
+from tools.backend.inventory import ConfigFile, Device, Firmware, Inventory
+from tools.backend.loading import DEFAULT_MAKE, DEFAULT_MODEL, DeviceLoader
 from tools.backend.store import rows as store
 from tools.backend.store.writer import Writer
 from tools.backend.timing import BackendTime
@@ -41,14 +34,8 @@ MAX_NAME = 128
 MAX_VERSION = 255
 """Characters of a version, as the object model of LwM2M and the device wire have them."""
 
-DEFAULT_MAKE = "fotilla"
-DEFAULT_MODEL = "virtual"
-
 _NO_NAME = re.compile(r"[/\\\x00-\x1f\x7f]")
 """What the name of a file never has, wherever a device or a user may put it."""
-
-PROTOCOLS = ("LWM2M", "HTTP", "OMADM")
-"""What devices of this backend can speak."""
 
 
 class Administration(abc.ABC):
@@ -58,6 +45,7 @@ class Administration(abc.ABC):
     config: BackendConfig
     inventory: Inventory
     time: BackendTime
+    _loader: DeviceLoader
 
     @property
     @abc.abstractmethod
@@ -207,54 +195,6 @@ class Administration(abc.ABC):
     async def load_devices(self, records: Iterable[Mapping[str, Any]]) -> list[Device]:
         """Load the inventory, durably: mappings with `name`, `deviceId` or both, and optionally
         `make`, `model`, `firmware`, `delivery`, `account`, `protocol` (one of PROTOCOLS), `token`
-        (the bearer token of an HTTP device, kept as a hash). Raises RequestRefused."""
-        now = self.time.now()
-        devices = []
-        for record in records:
-            name = str(record.get("name") or f"urn:imei:{record.get('deviceId')}")
-            known = self.inventory.devices.get(name)
-            former = known.device_id if known is not None else None
-            token = known.token if known is not None else ""
-            if record.get("token") is not None:
-                token = hash_token(check_token(record["token"]))
-            device = Device(
-                name=name,
-                account=str(record.get("account") or self.config.account),
-                device_id=str(record.get("deviceId") or former or self.inventory.id_for(name)),
-                make=str(record.get("make") or DEFAULT_MAKE),
-                model=str(record.get("model") or DEFAULT_MODEL),
-                firmware=str(record.get("firmware") or (known.firmware if known else "")),
-                delivery=_delivery(record.get("delivery")),
-                created=known.created if known is not None else now,
-                updated=now,
-                upgraded=known.upgraded if known is not None else None,
-                protocol=_protocol(record, known),
-                token=token,
-            )
-            self.inventory.add_device(device)
-            devices.append(device)
-        if devices:
-            rows = [store.row_of(device) for device in devices]
-            await self.writer.submit(lambda connection: connection.execute(store.PUT_DEVICE, rows))
-            self.engine.consider(devices)
-        return devices
-
-
-def _delivery(value: object) -> Delivery:
-    if value is None or value == "push":
-        return "push"
-    if value == "pull":
-        return "pull"
-    raise RequestRefused(f"delivery is push or pull, not {value!r}")
-
-
-def _protocol(record: Mapping[str, Any], known: Device | None) -> str:
-    """What a device speaks: as said, or HTTP for one that gets a token, or what it spoke before."""
-    value = record.get("protocol")
-    if value is None:
-        if record.get("token") is not None:
-            return "HTTP"
-        return known.protocol if known is not None else "LWM2M"
-    if value not in PROTOCOLS:
-        raise RequestRefused(f"protocol is one of {', '.join(PROTOCOLS)}, not {value!r}")
-    return str(value)
+        (the bearer token of an HTTP device, kept as a hash), `mdn`, `line` (active or suspend).
+        What is absent stays as it was. Raises RequestRefused with nothing loaded."""
+        return await self._loader.load(records)

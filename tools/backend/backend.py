@@ -42,6 +42,7 @@ from tools.backend.inventory import (
 )
 from tools.backend.licences.service import Licences
 from tools.backend.listener import AsgiListener
+from tools.backend.loading import DeviceLoader
 from tools.backend.operator_network.network import OperatorNetwork
 from tools.backend.page.page import Page
 from tools.backend.rest.app import build_app
@@ -81,6 +82,8 @@ class Backend(Administration):
         self.timing = timing(self.config.timing)
         self.inventory = Inventory()
         self.time = BackendTime(runtime.clock)
+        self._loader = DeviceLoader(self)
+        self._serving = False
         self.finished = asyncio.Event()
         """Set while there is at least one campaign and all of them have ended."""
         self._ring = Ring()
@@ -204,6 +207,7 @@ class Backend(Administration):
             await self._listen("rest", AsgiListener(self.app, self.config.rest))
         if self.config.admin is not None:
             await self._listen("admin", AsgiListener(self.admin_app, self.config.admin, "admin"))
+        self._serving = True
 
     async def _listen(self, name: str, listener: AsgiListener) -> None:
         await listener.start()
@@ -211,6 +215,7 @@ class Backend(Administration):
 
     async def stop(self) -> None:
         """Close the listeners, commit what is queued, close the store."""
+        self._serving = False
         self.page.stop()
         for listener in self._listeners.values():
             await listener.stop()
@@ -277,6 +282,11 @@ class Backend(Administration):
             self.finished.set()
         else:
             self.finished.clear()
+
+    @property
+    def serving(self) -> bool:
+        """Whether it has started and is not about to stop."""
+        return self._serving
 
     # -- what it is made of ---
 

@@ -158,19 +158,25 @@ class Inventory:
         self._stale: set[str] = set()
         self._synthetic = SYNTHETIC_ID
 
+    def check_free(self, name: str, account: str, device_id: str, token: str) -> None:
+        """Whether a device can be added so: raises RequestRefused when the id or the hash of the
+        token is another device's, or the name is another account's."""
+        former = self._by_id.get(device_id)
+        if former is not None and former.name != name:
+            raise RequestRefused(f"Device id {device_id} belongs to another identity already")
+        if token:
+            former = self._by_token.get(token)
+            if former is not None and former.name != name:
+                raise RequestRefused(f"The token of device {device_id} belongs to another one")
+        known = self.devices.get(name)
+        if known is not None and known.account != account:
+            raise RequestRefused(f"Identity {name} is not free")
+
     def add_device(self, device: Device) -> None:
-        """Add a device, or replace the one of that name; the id must not be another's."""
-        former = self._by_id.get(device.device_id)
-        if former is not None and former.name != device.name:
-            raise RequestRefused(
-                f"Device id {device.device_id} belongs to another identity already"
-            )
-        if device.token and self._by_token.get(device.token, device).name != device.name:
-            raise RequestRefused(f"The token of device {device.device_id} belongs to another one")
+        """Add a device, or replace the one of that name. Raises RequestRefused as `check_free`."""
+        self.check_free(device.name, device.account, device.device_id, device.token)
         replaced = self.devices.get(device.name)
         if replaced is not None:
-            if replaced.account != device.account:
-                raise RequestRefused(f"Identity {device.name} is not free")
             self._by_id.pop(replaced.device_id, None)
             self._by_token.pop(replaced.token, None)
         self.devices[device.name] = device

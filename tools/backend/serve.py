@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import gc
 import ipaddress
 import json
 import os
@@ -170,6 +171,9 @@ async def _serve(config: BackendConfig, ready_file: Path | None, seed: int) -> i
         async with Runtime.real(seed=seed) as runtime:
             backend = Backend(runtime, config)
             await backend.start()
+            # What was loaded lives as long as the process; the collector need not go through it
+            # again and again, and hold up everybody meanwhile.
+            gc.freeze()
             try:
                 coap = authority(backend.coap_address)
                 rest = authority(backend.rest_address) if backend.rest_address else "none"

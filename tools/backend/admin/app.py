@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any
 
 from fastapi import Depends, FastAPI
 
-from tools.backend.admin import clock, devices, firmware
+from tools.backend.admin import accounts, callbacks, clock, devices, firmware, health
 from tools.backend.admin.token import AdminToken
 from tools.backend.page.routes import page_router
 from tools.backend.rest.answers import answer_errors, openapi_document
@@ -20,7 +20,13 @@ if TYPE_CHECKING:
 
 TITLE = "Software Management Services, reference backend: administration"
 
-TOPICS = (devices.router, firmware.router, clock.router)
+TOPICS = (
+    accounts.router,
+    devices.router,
+    firmware.router,
+    callbacks.router,
+    clock.router,
+)
 
 
 def build_admin_app(backend: Backend, token: str) -> FastAPI:
@@ -36,13 +42,15 @@ def build_admin_app(backend: Backend, token: str) -> FastAPI:
     guard = app.state.token = AdminToken(token)
     answer_errors(app)
     required = [Depends(guard.required)]
+    bearer = {"type": "http", "scheme": "bearer"}
     for topic in TOPICS:
         app.include_router(topic(backend), prefix="/admin", dependencies=required)
+    app.include_router(health.router(backend))
     own = list(app.routes)
     app.include_router(page_router(backend, guard))
 
     @app.get("/admin/openapi.json", include_in_schema=False, dependencies=required)
     async def document() -> dict[str, Any]:
-        return openapi_document(TITLE, "admin", own)
+        return openapi_document(TITLE, "admin", own, {"adminToken": bearer})
 
     return app

@@ -11,6 +11,10 @@ if TYPE_CHECKING:
     from tools.backend.backend import Backend
 
 
+NO_STORE = {"Cache-Control": "no-store"}
+"""On answers that hold secrets or may be large."""
+
+
 def account_of(backend: Backend, name: str | None) -> Account:
     """The account that is meant; the one of the config when none is named. Raises
     RequestRefused."""

@@ -2,13 +2,19 @@
 
 from __future__ import annotations
 
+from functools import partial
 from typing import TYPE_CHECKING, Annotated, Any, Literal
 
 from fastapi import APIRouter, Query, Request
 
+from tools.backend.admin import rows
 from tools.backend.admin.common import account_of
-from tools.backend.administration import DEFAULT_MAKE, DEFAULT_MODEL, MAX_PACKAGE
+from tools.backend.administration import MAX_PACKAGE
+from tools.backend.errors import RequestRefused, StoreError
+from tools.backend.inventory import Firmware
+from tools.backend.loading import DEFAULT_MAKE, DEFAULT_MODEL
 from tools.backend.rest.body import read_body
+from tools.backend.timing import rfc3339
 
 if TYPE_CHECKING:
     from tools.backend.backend import Backend
@@ -42,11 +48,55 @@ def router(backend: Backend) -> APIRouter:
             protocol=protocol,
             release_note=releaseNote,
         )
-        return {
-            "firmwareName": firmware.name,
-            "firmwareTo": firmware.version_to,
-            "size": firmware.size,
-            "sha256": firmware.digest,
-        }
+        return shown(firmware)
+
+    @routes.get("/firmware")
+    async def list_firmware(account: str | None = None) -> dict[str, Any]:
+        owner = account_of(backend, account)
+        found = sorted(key for key in backend.inventory.packages if key[0] == owner.name)
+        packages = [shown(backend.inventory.packages[key]) for key in found]
+        return {"account": owner.name, "firmware": packages}
+
+    @routes.delete("/firmware/{name:path}")
+    async def delete_firmware(name: str, account: str | None = None) -> dict[str, Any]:
+        owner = account_of(backend, account)
+        key = (owner.name, name)
+        firmware = backend.inventory.packages.get(key)
+        if firmware is None:
+            raise RequestRefused("Firmware does not exist")
+        for campaign in backend.engine.book.campaigns.values():
+            theirs = campaign.account == owner.name and campaign.package == name
+            if theirs and (campaign.active or not campaign.final):
+                raise RequestRefused(
+                    f"The firmware is in use by campaign {campaign.id}", code="CONFLICT", status=409
+                )
+        # At once: whoever makes a campaign from now on does not find it. One that was made before
+        # was found above, or has queued what it reads before this.
+        del backend.inventory.packages[key]
+        try:
+            await backend.writer.submit(
+                partial(rows.drop_package, account=owner.name, name=name, digest=firmware.digest)
+            )
+        except StoreError:
+            backend.inventory.packages.setdefault(key, firmware)
+            raise
+        return shown(firmware)
 
     return routes
+
+
+def shown(firmware: Firmware) -> dict[str, Any]:
+    """A package of the catalogue, without its bytes."""
+    return {
+        "account": firmware.account,
+        "firmwareName": firmware.name,
+        "firmwareFrom": firmware.version_from,
+        "firmwareTo": firmware.version_to,
+        "make": firmware.make,
+        "model": firmware.model,
+        "protocol": firmware.protocol,
+        "releaseNote": firmware.release_note,
+        "launchDate": rfc3339(firmware.launched),
+        "size": firmware.size,
+        "sha256": firmware.digest,
+    }

@@ -5,12 +5,18 @@ from __future__ import annotations
 import datetime
 from typing import Annotated, Literal
 
-from pydantic import BaseModel, ConfigDict, Field, StrictStr
+from pydantic import BaseModel, ConfigDict, Field, StrictBool, StrictStr
+
+from tools.backend.inventory import ACCOUNT_NAME
 
 MAX_DEVICES = 100_000
 """Devices in one request, as in the public API."""
 
-Text = Annotated[StrictStr, Field(max_length=128)]
+Protocol = Literal["LWM2M", "HTTP", "OMADM"]
+Line = Literal["active", "suspend"]
+Mdn = Annotated[StrictStr, Field(pattern=r"^[0-9]{0,15}$")]
+"""A number of the public telephone network (E.164 has 15 digits at most); empty for none."""
+Finite = Annotated[float, Field(strict=True, allow_inf_nan=False)]
 
 
 class Shape(BaseModel):
@@ -18,8 +24,34 @@ class Shape(BaseModel):
     model_config = ConfigDict(extra="forbid")
 
 
+class Flags(Shape):
+    """What is special about an account."""
+
+    pilotWaived: StrictBool | None = None
+    """Spare its campaigns the pilot that the API demands."""
+    omadmMode: Literal["network_aware", "one_attempt"] | None = None
+    """How its OMA-DM campaigns treat a device that failed."""
+    v3Abort: StrictBool | None = None
+    """Whether a v3 campaign that has started can be aborted."""
+
+
+class NewAccount(Flags):
+    """An account that is to be made."""
+
+    name: Annotated[StrictStr, Field(pattern=f"^{ACCOUNT_NAME.pattern}$")]
+
+
+class Subscription(Shape):
+    """What an account has subscribed to."""
+
+    purchaseType: Annotated[StrictStr, Field(max_length=128)]
+    """A comma list of TS-HFOTA-EVNT and TS-HFOTA-MRC."""
+    licenseCount: Annotated[int, Field(strict=True, ge=0)]
+
+
 class InventoryDevice(Shape):
-    """A device of the inventory; `name` is its identity on the wire."""
+    """A device of the inventory; `name` is its identity on the wire. What is absent stays as it
+    was."""
 
     deviceId: StrictStr | None = None
     name: Annotated[StrictStr, Field(min_length=1, max_length=255)] | None = None
@@ -27,7 +59,9 @@ class InventoryDevice(Shape):
     model: Annotated[StrictStr, Field(max_length=64)] | None = None
     firmware: Annotated[StrictStr, Field(max_length=255)] | None = None
     delivery: Literal["push", "pull"] | None = None
-    protocol: Literal["LWM2M", "HTTP", "OMADM"] | None = None
+    protocol: Protocol | None = None
+    mdn: Mdn | None = None
+    line: Line | None = None
     token: Annotated[StrictStr | None, Field(repr=False)] = None
 
 
@@ -37,12 +71,25 @@ class InventoryNames(Shape):
     names: Annotated[list[StrictStr], Field(max_length=MAX_DEVICES)]
 
 
+class LineChange(Shape):
+    """The line of service of a device."""
+
+    status: Line
+    mdn: Mdn | None = None
+
+
+class Capacity(Shape):
+    """How many devices of a cell may be upgraded at once."""
+
+    capacity: Annotated[int, Field(strict=True, ge=0, le=1_000_000)]
+
+
 class ClockChange(Shape):
     """One of the three."""
 
-    rate: Annotated[float, Field(strict=True, allow_inf_nan=False)] | None = None
+    rate: Finite | None = None
     """Seconds of the backend in a second of the machine."""
-    advanceBy: Annotated[float, Field(strict=True, allow_inf_nan=False, ge=0)] | None = None
+    advanceBy: Annotated[Finite, Field(ge=0)] | None = None
     """Seconds."""
     advanceTo: datetime.datetime | None = None
     """RFC 3339; UTC without an offset."""

@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Any
 from fastapi import APIRouter, FastAPI, Request
 from fastapi.responses import Response
 
+from tools.backend.admin import health
 from tools.backend.operator_network import rest as operator_rest
 from tools.backend.rest import v1, v2, v3
 from tools.backend.rest import v3_models as shapes
@@ -59,6 +60,7 @@ def build_app(backend: Backend) -> FastAPI:
         sessions.close_session(session)
         return {"sessionToken": session}
 
+    app.include_router(health.router(backend))
     app.include_router(operator_rest.router(backend, sessions))
     # Operation names repeat from version to version, so each has a document of its own. What is in
     # none of them, tokens and the operator network, is in this one.

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Iterator, Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import dataclass
 from typing import Any
 
 from sqlalchemy import Connection, Float, RowMapping, bindparam, delete, insert, select, update
@@ -169,8 +169,8 @@ def put_origin(connection: Connection, origin: Origin) -> None:
 
 
 def row_of(record: Any) -> dict[str, Any]:
-    """The columns of a dataclass that mirrors a table."""
-    return asdict(record)
+    """The columns of a slotted dataclass that mirrors a table."""
+    return {name: getattr(record, name) for name in record.__slots__}
 
 
 def load_accounts(connection: Connection) -> Iterator[Account]:

@@ -23,6 +23,7 @@ sector is untouched. The same happens when the log is full.
 
 from __future__ import annotations
 
+import functools
 import struct
 import zlib
 from collections.abc import Iterator
@@ -67,6 +68,13 @@ def _record(kind: int, key: bytes, value: bytes) -> bytes:
 def decode_log(log: bytes) -> tuple[dict[bytes, bytes], int, bool]:
     """Live records of a sector's log, the end of the good part, and whether only erased bytes
     follow. Any bytes decode: a torn or foreign record ends the log, it is never an error."""
+    live, end, clean = _decoded(log)
+    return dict(live), end, clean
+
+
+# A boot reads many values of the same log, one after the other.
+@functools.lru_cache(maxsize=64)
+def _decoded(log: bytes) -> tuple[dict[bytes, bytes], int, bool]:
     live: dict[bytes, bytes] = {}
     position = 0
     while position + _RECORD.size <= len(log):

@@ -35,7 +35,7 @@ MAX_LOGS = 1_000
 PAGE_LOGS = 1_000
 """Entries in one answer, as everywhere in the API."""
 
-SWEEP = 3600.0
+SWEEP = 6 * 3600.0
 """Seconds between two looks for what is too old."""
 
 

@@ -119,18 +119,24 @@ class SyncRunner:
 
     def __init__(self, path: str, durable: str = "normal") -> None:
         self._engine = _engine(path, durable, {})
+        # Held open: to fetch it from the pool and give it back costs as much as a small commit.
+        self._connection: Connection | None = None
 
     async def run(self, work: Work) -> Any:
         return self.run_inline(work)
 
     def run_inline(self, work: Work) -> Any:
-        with self._engine.begin() as connection:
-            return work(connection)
+        if self._connection is None:
+            self._connection = self._engine.connect()
+        with self._connection.begin():
+            return work(self._connection)
 
     async def recover(self) -> bool:
         return False
 
     async def close(self) -> None:
+        if self._connection is not None:
+            self._connection.close()
         self._engine.dispose()
 
 

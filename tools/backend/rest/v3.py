@@ -4,6 +4,8 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 from fastapi import APIRouter, Depends, Request
 
+from tools.backend.campaigns.kinds import Lock
+from tools.backend.campaigns.reasons import REASONS
 from tools.backend.campaigns.records import (
     Campaign,
     CampaignDates,
@@ -11,6 +13,7 @@ from tools.backend.campaigns.records import (
     EditResult,
     Member,
 )
+from tools.backend.campaigns.states import ACCEPTED, PENDING
 from tools.backend.inventory import PAGE, Account
 from tools.backend.refusals import Refusal
 from tools.backend.rest import callbacks, licences, v3_devices
@@ -55,6 +58,19 @@ EDITED = {
     ("remove", True): "RemoveDeviceSucceed",
     ("remove", False): "RemoveDeviceFailed",
 }
+
+
+def _is_listed(campaign: Campaign) -> bool:
+    """Whether it is in the histories of v3: every firmware campaign of an LwM2M device is."""
+    return campaign.protocol == "LWM2M" and campaign.kind.lock is Lock.FIRMWARE
+
+
+def _own_words(member: Member) -> tuple[str, str]:
+    """Status and reason of a device, in the words of v3 also when v1 made the campaign."""
+    if member.campaign.kind.version == VERSION:
+        return member.status, member.reason
+    status = PENDING if member.status == ACCEPTED else member.status
+    return status, member.reason if member.ending is None else REASONS[member.ending].v3
 
 
 def _summary(campaign: Campaign) -> dict[str, Any]:
@@ -261,12 +277,13 @@ def router(backend: "Backend", sessions: Sessions) -> APIRouter:
                 firmwareFrom=member.campaign.version_from,
                 firmwareTo=member.campaign.version_to,
                 startDate=member.campaign.start_date,
-                status=member.status,
-                reason=member.reason,
+                status=status,
+                reason=reason,
                 reportUpdatedTime=rfc3339(member.updated),
             )
             for member in backend.engine.book.members_of(device.name)
-            if member.campaign.kind.version == VERSION
+            if _is_listed(member.campaign)
+            for status, reason in [_own_words(member)]
         ]
 
     v3_devices.add_routes(routes, backend, account_named(sessions))

@@ -31,6 +31,7 @@ from tests.tools.backend.rest_v1.stock import (
 )
 from tests.tools.backend.virtual import CONFIG, started, virtual
 from tools.backend.rest import v1_reports
+from tools.backend.timing import DAY
 
 UNKNOWN = "990000862471854"
 LWM2M = {"firmwareName": FIRMWARE["LWM2M"]}
@@ -309,11 +310,13 @@ async def test_get_a_report_by_status_in_pages(monkeypatch: pytest.MonkeyPatch) 
 
 
 @virtual
-async def test_get_a_report_goes_back_six_months() -> None:
+async def test_get_a_report_goes_back_six_months(monkeypatch: pytest.MonkeyPatch) -> None:
+    assert v1_reports.SIX_MONTHS > 180 * DAY
+    monkeypatch.setattr(v1_reports, "SIX_MONTHS", 3 * DAY)
     async with served() as backend:
         api = Caller(backend)
         made = await api.upgrade([UNKNOWN], startDate=TODAY)
-        await backend.runtime.clock.sleep(v1_reports.SIX_MONTHS - 60)
+        await backend.runtime.clock.sleep(3 * DAY - 60)
         found = (await api.report("RequestFailed"))["reportList"]
         assert [item["id"] for item in found] == [made["id"]]
         await backend.runtime.clock.sleep(120)

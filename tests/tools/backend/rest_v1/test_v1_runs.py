@@ -19,6 +19,7 @@ from tests.tools.backend.scripted import ScriptedDevice
 from tests.tools.backend.test_omadm_client import NEW, SLOT, Fleet, equip
 from tests.tools.backend.virtual import CONFIG, IMAGE, virtual, world
 from tools.backend.backend import Backend
+from tools.backend.rest import v1_reports
 from tools.backend.timing import DAY, HOUR
 
 FIRST = 350000000000700
@@ -287,9 +288,9 @@ async def test_an_upgrade_of_v1_is_in_the_history_of_v3_at_once_and_in_its_words
         meter.close()
 
 
-@pytest.mark.parametrize("moment", [0.5, 2.0])
 @virtual
-async def test_a_history_goes_back_six_months(moment: float) -> None:
+async def test_a_history_goes_back_six_months(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(v1_reports, "SIX_MONTHS", 3 * DAY)
     async with meters(1) as (backend, [device]):
         api, clock = Caller(backend), backend.runtime.clock
         device.power_on()
@@ -298,5 +299,26 @@ async def test_a_history_goes_back_six_months(moment: float) -> None:
         made = await api.upgrade([one], firmwareName="meter", startDate=TODAY)
         await finished(api, backend, made["id"])
         device.power_off()
-        await clock.sleep(182 * DAY + moment * DAY)
-        assert len(await api.history(one)) == (1 if moment < 1 else 0)
+        await clock.sleep(2.5 * DAY)
+        assert [row["id"] for row in await api.history(one)] == [made["id"]]
+        await clock.sleep(DAY)
+        assert await api.history(one) == []
+
+
+@virtual
+async def test_a_device_that_was_never_asked_has_failed_too() -> None:
+    """In a campaign of v3, which waits for a device and asks none that is not there."""
+    async with meters(1, "documented") as (backend, [device]):
+        api = Caller(backend)
+        [one] = device_ids([device])
+        firmware = backend.inventory.packages[ACCOUNT, "meter"]
+        campaign = await backend.create_campaign([device.name], firmware)
+        await backend.runtime.clock.sleep(campaign.ends - backend.time.now() + HOUR)
+        [member] = campaign.members.values()
+        assert (member.status, member.attempts) == ("UpgradeFailed", 0)
+        assert await api.history(one) == []
+        await backend.runtime.clock.sleep(12 * HOUR)
+        [row] = await api.history(one)
+        check("DeviceUpgradeHistory", row, every=True)
+        assert (row["id"], row["status"], row["reason"]) == (campaign.id, "UpgradeFailed", FAILURE)
+        assert row["upgradeStartTime"].startswith(TODAY)

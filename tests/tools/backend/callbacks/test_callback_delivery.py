@@ -392,6 +392,21 @@ async def test_an_application_takes_the_place_of_the_network(tmp_path: Path) -> 
         await made.stop()
 
 
+@virtual
+async def test_waiting_follows_the_clock_when_it_is_moved(tmp_path: Path) -> None:
+    async with room(tmp_path / "b.db") as (made, listener):
+        listener.answer = 503
+        await made.queue(1)
+        await made.runtime.clock.sleep(1500)
+        before = len(listener.arrivals)
+        made.time.advance(200)  # in the middle of five minutes
+        await made.runtime.clock.sleep(110)
+        assert len(listener.arrivals) == before + 1
+        made.time.advance(DAY)
+        await made.runtime.clock.sleep(1)
+        assert [item.state for item in await made.callbacks.recent()] == ["dropped"]
+
+
 # -- any sequence of answers, against a model ---
 
 

@@ -25,6 +25,7 @@ from tools.bench import (
     omadm_memory,
     omadm_sessions,
     registration_loss,
+    virtual_month,
     wbxml,
 )
 from tools.bench.errors import BenchError
@@ -46,6 +47,7 @@ GROUPS: tuple[tuple[tuple[str, ...], Measure], ...] = (
     (wbxml.NAMES, wbxml.measure),
     (omadm_sessions.NAMES, omadm_sessions.measure),
     (omadm_memory.NAMES, omadm_memory.measure),
+    (virtual_month.NAMES, virtual_month.measure),
 )
 ALL = tuple(name for names, _ in GROUPS for name in names)
 

@@ -26,6 +26,8 @@ class Figure:
     yardstick_value: float | None = None
     bound: float | None = None
     cheaper: bool = False
+    at_least: bool = False
+    """More is better: the ratio must reach the bound."""
     details: dict[str, object] = field(default_factory=dict)
 
     @property
@@ -42,7 +44,8 @@ class Figure:
     def holds(self) -> bool:
         if self.ratio is None or self.bound is None:
             return True
-        return self.ratio >= self.bound if self.cheaper else self.ratio <= self.bound
+        at_least = self.cheaper or self.at_least
+        return self.ratio >= self.bound if at_least else self.ratio <= self.bound
 
     def as_json(self) -> dict[str, object]:
         return {
@@ -83,7 +86,7 @@ def format_table(figures: Iterable[Figure]) -> str:
                 "-" if figure.ratio is None else f"{figure.ratio:.2f}",
                 "-"
                 if figure.bound is None
-                else f"{'>=' if figure.cheaper else '<='} {figure.bound:g}",
+                else f"{'>=' if figure.cheaper or figure.at_least else '<='} {figure.bound:g}",
                 "" if figure.holds else "MISSED",
             )
             for figure in figures

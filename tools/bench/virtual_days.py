@@ -86,9 +86,7 @@ class Month:
         self._factory = (folder / "factory").read_bytes()
         self._target = (folder / "target").read_bytes()
         self._trusted = TrustedKeys.from_pem((folder / "key.pem").read_bytes())
-        self._backend = Backend(
-            runtime, BackendConfig(timing="documented", pilot_waived=True)
-        )
+        self._backend = Backend(runtime, BackendConfig(timing="documented", pilot_waived=True))
         self._devices: list[Device] = []
         self.power_ups = 0
 

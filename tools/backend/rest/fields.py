@@ -51,9 +51,11 @@ def _printable(text: str) -> str:
 
 
 def _hour(value: Any) -> Any:
-    # An integer, or its digits; pydantic alone would also take true, 5.0 and " 5 ".
+    # An integer, or its digits; pydantic alone would also take true and " 5 ".
     if isinstance(value, str) and _HOUR.fullmatch(value):
         return int(value)
+    if isinstance(value, float) and value.is_integer():
+        return int(value)  # 5.0 is an integer of JSON Schema
     if isinstance(value, bool) or not isinstance(value, int):
         raise ValueError("an hour is an integer or its digits")
     return value

@@ -12,6 +12,7 @@ from sqlalchemy import Connection
 from agent.runtime.journal import Ring
 from agent.runtime.runtime import Runtime
 from tools.backend.admin.app import build_admin_app
+from tools.backend.admin.request_meter import RequestFigures
 from tools.backend.admin.token import new_token
 from tools.backend.administration import Administration
 from tools.backend.callbacks.service import Callbacks
@@ -97,6 +98,8 @@ class Backend(Administration):
         self._licences: Licences | None = None
         self._callbacks: Callbacks | None = None
         self._listeners: dict[str, AsgiListener] = {}
+        self.requests: RequestFigures = {}
+        """What was asked of `app` and `admin_app`, for the metrics."""
         self.app = build_app(self)
         self.page = Page(self)
         """The web page: what its routes in `admin_app` read."""

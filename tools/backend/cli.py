@@ -47,6 +47,9 @@ def backend(
             help="Holds the administrator's token; made when missing.",
         ),
     ] = None,
+    open_metrics: Annotated[
+        bool, typer.Option("--open-metrics", help="Let /metrics be read without the token.")
+    ] = False,
     omadm: Annotated[
         str,
         typer.Option(
@@ -137,6 +140,7 @@ def backend(
             http=http,
             admin=admin,
             admin_token_file=admin_token_file,
+            open_metrics=open_metrics,
             omadm=omadm,
             omadm_cert=omadm_cert,
             omadm_key=omadm_key,

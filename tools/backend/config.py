@@ -34,6 +34,8 @@ class BackendConfig:
     """None serves no REST listener; `Backend.app` can be called in-process all the same."""
     admin: tuple[str, int] | None = None
     """Where administrators come; None as for `rest`, with `Backend.admin_app`."""
+    open_metrics: bool = False
+    """Whether `/metrics` asks for no token."""
     admin_token: str = field(default="", repr=False)
     """The administrator's token; empty draws a fresh one."""
     callback_ca: Path | None = None

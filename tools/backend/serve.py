@@ -61,6 +61,8 @@ class ServeOptions:
     """Of message ids and tokens, together with the number of the start."""
     admin: str = "127.0.0.1:8081"
     """Where administrators come: loopback, unless somebody says otherwise."""
+    open_metrics: bool = False
+    """Whether `/metrics` asks for no token."""
     admin_token_file: Path | None = None
     """Holds the administrator's token; it is made when it is not there. None: a fresh token at
     each start, which the ready file names."""
@@ -146,6 +148,7 @@ def serve(options: ServeOptions) -> int:
             rest=parse_bind(options.rest),
             admin=parse_bind(options.admin),
             admin_token=admin_token(options),
+            open_metrics=options.open_metrics,
             http=parse_bind(options.http),
             omadm=parse_bind(options.omadm),
             omadm_tls=tls_files(options.omadm_cert, options.omadm_key, None),

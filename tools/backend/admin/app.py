@@ -10,7 +10,8 @@ from typing import TYPE_CHECKING, Any
 
 from fastapi import Depends, FastAPI
 
-from tools.backend.admin import accounts, callbacks, clock, devices, firmware, health
+from tools.backend.admin import accounts, callbacks, clock, devices, firmware, health, metrics
+from tools.backend.admin.request_meter import RequestMeter
 from tools.backend.admin.token import AdminToken
 from tools.backend.page.routes import page_router
 from tools.backend.rest.answers import answer_errors, openapi_document
@@ -41,11 +42,15 @@ def build_admin_app(backend: Backend, token: str) -> FastAPI:
     )
     guard = app.state.token = AdminToken(token)
     answer_errors(app)
+    app.add_middleware(
+        RequestMeter, figures=backend.requests, label="admin", now=backend.runtime.clock.now
+    )
     required = [Depends(guard.required)]
     bearer = {"type": "http", "scheme": "bearer"}
     for topic in TOPICS:
         app.include_router(topic(backend), prefix="/admin", dependencies=required)
     app.include_router(health.router(backend))
+    app.include_router(metrics.router(backend, guard, needs_token=not backend.config.open_metrics))
     own = list(app.routes)
     app.include_router(page_router(backend, guard))
 

@@ -8,6 +8,7 @@ from fastapi import APIRouter, FastAPI, Request
 from fastapi.responses import Response
 
 from tools.backend.admin import health
+from tools.backend.admin.request_meter import RequestMeter
 from tools.backend.operator_network import rest as operator_rest
 from tools.backend.rest import v1, v2, v3
 from tools.backend.rest import v3_models as shapes
@@ -34,6 +35,7 @@ def build_app(backend: Backend) -> FastAPI:
     clock = backend.runtime.clock
     sessions = Sessions(backend.inventory, wall_clock(clock.virtual, clock.now))
     answer_errors(app)
+    app.add_middleware(RequestMeter, figures=backend.requests, label="rest", now=clock.now)
 
     @app.post("/api/ts/v1/oauth2/token")
     async def token(request: Request) -> Response:

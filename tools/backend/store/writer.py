@@ -104,8 +104,15 @@ class Writer:
         self._lost = 0
         self.commits = 0
         self.changes = 0
+        self.commit_seconds = 0.0
+        """How long the transactions took, by the loop's clock."""
         self.unavailable = ""
         """Why the database cannot be reached; empty while it can."""
+
+    @property
+    def queued(self) -> int:
+        """Changes that no transaction has yet."""
+        return len(self._queue)
 
     async def open(self, work: Callable[[Connection], T]) -> T:
         """Run the function that makes the database ready, and begin to drain the queue. Raises
@@ -222,11 +229,13 @@ class Writer:
             self._release([change], error)
 
     async def _drain(self) -> None:
+        loop = asyncio.get_running_loop()
         while True:
             await self._wake.wait()
             self._wake.clear()
             while self._queue:
                 batch = self._take()
+                began = loop.time()
                 try:
                     await self._runner.run(partial(self._all, batch))
                 except StoreUnavailable as error:
@@ -234,6 +243,7 @@ class Writer:
                 except Exception:
                     await self._one_by_one(batch)
                 else:
+                    self.commit_seconds += loop.time() - began
                     self._release(batch, None)
             self._idle.set()
 

@@ -16,6 +16,8 @@ from tests.tools.backend.scripted import ScriptedDevice
 from tests.tools.backend.test_restart import kill
 from tests.tools.backend.virtual import CONFIG, IMAGE, package, virtual
 from tools.backend.backend import Backend, BackendConfig
+from tools.backend.rest import v1_words
+from tools.backend.timing import DAY, HOUR
 
 ADDRESS = ("10.0.0.1", 5683)
 DEVICES = 3
@@ -207,4 +209,70 @@ async def test_new_firmware_is_told_once(tmp_path: Path) -> None:
             ("2", "newSoftware", "HTTP"),
             ("3", "newFirmware", "LWM2M"),
         ]
+        await backend.stop()
+
+
+@virtual
+async def test_v1_is_told_what_it_is_shown(tmp_path: Path) -> None:
+    """Two devices of a v1 upgrade over LwM2M, one of which has gone: whatever v1 shows of them
+    after a publication was told at it, and nothing else."""
+    listener = ScriptedListener()
+    async with Runtime.in_memory(seed=3) as runtime:
+        listener.now = runtime.clock.now
+        config = replace(config_of(tmp_path / "b.db", listener), timing="documented")
+        backend = Backend(runtime, config)
+        await backend.start()
+        account = backend.account.name
+        await backend.callbacks.register(account, 1, URL)
+        meters = [
+            ScriptedDevice(runtime, ADDRESS, f"meter-{n}", n, lifetime=30 * int(DAY))
+            for n in range(2)
+        ]
+        for meter in meters:
+            meter.register()
+        meters[1].on_package = lambda: meters[1].set(0, 5)  # it finds the image broken
+        await package(backend)
+        devices = await backend.load_devices({"name": meter.name} for meter in meters)
+        async with logged_in(backend) as api:
+            answer = await api.post(
+                "/api/fota/v1/upgrades",
+                json={
+                    "accountName": account,
+                    "firmwareName": "app",
+                    "firmwareTo": "2.0.0",
+                    "startDate": "2030-01-02",
+                    "endDate": "2030-01-08",
+                    "deviceList": [device.device_id for device in devices],
+                },
+            )
+            assert answer.status_code == 200, answer.text
+        campaign = backend.engine.book.campaigns[answer.json()["id"]]
+        shown: dict[str, tuple[str, str]] = {}
+        expected: list[tuple[str, str, str]] = []
+        await runtime.clock.sleep(12 * HOUR + 30)
+        for day in range(9):
+            for member in campaign.members.values():
+                status = v1_words.device_status(member, backend.time.now(), backend.timing)
+                if day and shown[member.device_id] != status:
+                    expected.append((member.device_id, *status))
+                shown[member.device_id] = status
+            await runtime.clock.sleep(DAY)
+        told_devices = [
+            (item["deviceId"], item["status"], item["resultReason"])
+            for arrival in listener.accepted
+            for item in arrival.body["upgradeProgress"].get("deviceList", [])
+        ]
+        assert {status for _device, status, _reason in expected} >= {
+            "UpgradeSuccess",
+            "UpgradeFailed",
+        }
+        assert sorted(told_devices) == sorted(expected)
+        statuses = [
+            arrival.body["upgradeProgress"]["status"]
+            for arrival in listener.accepted
+            if arrival.body["upgradeProgress"]
+        ]
+        assert list(dict.fromkeys(statuses)) == ["Queued", "InProgress", "Finished"]
+        for meter in meters:
+            meter.close()
         await backend.stop()

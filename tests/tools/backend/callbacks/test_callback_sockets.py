@@ -5,13 +5,16 @@ from __future__ import annotations
 import asyncio
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
+from dataclasses import replace
 from pathlib import Path
 
 import httpx
 import pytest
 
+from agent.runtime.runtime import Runtime
 from tests.protocols.http.transport.certificates import Authority, authority
 from tests.tools.backend.callbacks.callback_raw import OK, raw, says
+from tests.tools.backend.virtual import CONFIG, package, started
 from tools.backend.callbacks import delivery
 from tools.backend.callbacks.delivery import (
     MAX_ANSWER,
@@ -236,3 +239,26 @@ async def test_a_slow_listener_uses_up_no_connection_of_another(trusted: Path) -
         for task in hanging:
             task.cancel()
         await asyncio.gather(*hanging, return_exceptions=True)
+
+
+async def test_a_whole_backend_delivers_over_tls(tmp_path: Path, trusted: Path) -> None:
+    config = replace(CONFIG, callback_ca=trusted)
+    async with (
+        raw(says(OK), authority().server(tmp_path)) as listener,
+        Runtime.real() as runtime,
+        started(runtime, config) as backend,
+        asyncio.timeout(WAIT),
+    ):
+        account = backend.account.name
+        await backend.callbacks.register(account, 3, listener.url)
+        # Nobody listens there: it holds up nothing.
+        await backend.callbacks.register(account, 1, "http://127.0.0.1:1/")
+        await package(backend)
+        while backend.callbacks.counters()["delivered"] < 1:
+            await asyncio.sleep(0.01)
+        assert b'"type":"newFirmware"' in listener.requests[0]
+        [waiting] = backend.callbacks.pending()
+        assert (waiting.version, waiting.kind) == (1, "newFirmware")
+        while not waiting.error:
+            await asyncio.sleep(0.01)
+        assert waiting.error == "cannot connect"

@@ -148,9 +148,9 @@ def demo(
         journal=journal,
         as_json=as_json,
     )
-    from tools.fleet import commands
+    from tools.fleet import demo as embedded
 
-    return commands.demo(options)
+    return embedded.demo(options)
 
 
 @app.command()

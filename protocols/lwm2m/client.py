@@ -260,6 +260,8 @@ def _from_settings(device: Device, settings: ClientSettings) -> Lwm2mClient:
     if settings.options or misbehaviours:
         asked = sorted([*settings.options, *(name.value for name in misbehaviours)])
         raise UnusableSettings(f"lwm2m has no option or misbehaviour {asked[0]!r}")
+    if settings.bandwidth is not None:
+        raise UnusableSettings("the links of LwM2M devices have no limit", "bandwidth")
     text = settings.trace
     trace: Trace | None = None
     if text is not None:

@@ -17,7 +17,7 @@ import tools.fleet
 from firmware_images.keys import KeyType, generate_key
 from firmware_images.mcuboot import Version, build_image
 from tools import cli
-from tools.backend.serve import ServeOptions
+from tools.backend.serve import ListenOptions, ServeOptions
 from tools.drivers.errors import ServerLost
 from tools.fleet.limits import TooFewDescriptors
 from tools.fleet.spec import FaultShare, FleetSpec
@@ -42,14 +42,15 @@ class Commands:
 def commands(monkeypatch: pytest.MonkeyPatch) -> Commands:
     stand_in = Commands()
     for module, names in {
-        "tools.fleet.commands": ("demo", "run"),
+        "tools.fleet.commands": ("run",),
+        "tools.fleet.demo": ("demo",),
         "tools.fleet.single": ("single",),
     }.items():
         fake = types.ModuleType(module)
         for name in names:
             setattr(fake, name, stand_in.take)
         monkeypatch.setitem(sys.modules, module, fake)
-    monkeypatch.setattr(tools.fleet, "commands", sys.modules["tools.fleet.commands"], raising=False)
+        monkeypatch.setattr(tools.fleet, module.rpartition(".")[2], fake, raising=False)
     monkeypatch.setattr(tools.backend.cli, "serve", stand_in.take)
     return stand_in
 
@@ -89,12 +90,21 @@ def test_the_other_commands_fill_their_options(commands: Commands) -> None:
     assert cli.call(["demo", "--devices", "5", "--image-size", "64k", "--json"]) == 0
     assert cli.call(["demo", "--max-lag", "2.5"]) == 0
     assert cli.call(["device", "--server", "coap://h", "--endpoint", "me", "--trace"]) == 0
-    assert cli.call(["backend", "--coap", "[::1]:0", "--rest", ":0", "--ready-file", "r"]) == 0
+    line = "backend --coap [::1]:0 --rest :0 --ready-file r --http-cert c --http-key k"
+    assert cli.call(line.split()) == 0
     assert commands.given == [
         DemoOptions((("lwm2m", 5),), image_size=64 << 10, as_json=True),
         DemoOptions(max_lag=2.5),
         DeviceOptions("coap://h", "me", trace=True),
-        ServeOptions(coap="[::1]:0", rest=":0", ready_file=Path("r")),
+        ServeOptions(
+            {
+                "coap": ListenOptions("[::1]:0"),
+                "http": ListenOptions("127.0.0.1:8090", Path("c"), Path("k")),
+                "omadm": ListenOptions("127.0.0.1:8091"),
+            },
+            rest=":0",
+            ready_file=Path("r"),
+        ),
     ]
 
 

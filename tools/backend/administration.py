@@ -194,7 +194,8 @@ class Administration(abc.ABC):
 
     async def load_devices(self, records: Iterable[Mapping[str, Any]]) -> list[Device]:
         """Load the inventory, durably: mappings with `name`, `deviceId` or both, and optionally
-        `make`, `model`, `firmware`, `delivery`, `account`, `protocol` (one of PROTOCOLS), `token`
-        (the bearer token of an HTTP device, kept as a hash), `mdn`, `line` (active or suspend).
+        `make`, `model`, `firmware`, `delivery`, `account`, `protocol` (one of
+        `known_protocols`), `token` (the bearer token of an HTTP device, kept as a hash), `mdn`,
+        `line` (active or suspend).
         What is absent stays as it was. Raises RequestRefused with nothing loaded."""
         return await self._loader.load(records)

@@ -18,23 +18,12 @@ from tools.backend.administration import Administration
 from tools.backend.callbacks.service import Callbacks
 from tools.backend.campaigns import states
 from tools.backend.campaigns.engine import CampaignEngine
-from tools.backend.campaigns.kinds import FIRMWARE_V1, FIRMWARE_V3, SOFTWARE_V2
 from tools.backend.campaigns.records import Campaign, CampaignRequest
 from tools.backend.config import BackendConfig
 from tools.backend.device_logs import DeviceLogs
 from tools.backend.errors import StoreError
-from tools.backend.faces.base import (
-    Delivery,
-    DeviceFace,
-    FaceBelief,
-    FaceContext,
-    device_faces,
-)
-from tools.backend.faces.http import HttpFace
-from tools.backend.faces.http_app import DeviceApp
-from tools.backend.faces.lwm2m import Lwm2mFace
-from tools.backend.faces.omadm import OmadmFace
-from tools.backend.faces.omadm_app import SESSION_PATH, OmadmApp
+from tools.backend.faces.base import Delivery, DeviceFace, FaceBelief, FaceContext, Introduction
+from tools.backend.faces.known import known_protocols
 from tools.backend.firmware_sync import FirmwareSync
 from tools.backend.inventory import (
     Account,
@@ -44,9 +33,11 @@ from tools.backend.inventory import (
 from tools.backend.licences.service import Licences
 from tools.backend.listener import AsgiListener
 from tools.backend.loading import DeviceLoader
+from tools.backend.named_faces import NamedFaces
 from tools.backend.operator_network.network import OperatorNetwork
 from tools.backend.page.page import Page
 from tools.backend.rest.app import build_app
+from tools.backend.served_faces import ServedFaces, authority
 from tools.backend.store import rows as store
 from tools.backend.store.database import parse_database
 from tools.backend.store.runners import open_runner
@@ -60,9 +51,6 @@ __all__ = ["Backend", "BackendConfig", "authority"]
 DAYS = 7
 """How long a campaign made by `create_campaign` may run."""
 
-# The campaigns that `create_campaign` makes; v3's where the protocol has them.
-KIND_OF = {"LWM2M": FIRMWARE_V3, "HTTP": SOFTWARE_V2, "OMADM": FIRMWARE_V1}
-
 # How a campaign device's status is believed to have ended; every other status is unfinished.
 VERDICTS = {states.SUCCESS: "updated", states.FAILED: "failed"}
 
@@ -74,7 +62,7 @@ class _Loaded:
     starts: int
 
 
-class Backend(Administration):
+class Backend(NamedFaces, Administration):
     """The reference backend. `await start()`, use it, `await stop()`."""
 
     def __init__(self, runtime: Runtime, config: BackendConfig | None = None) -> None:
@@ -91,7 +79,7 @@ class Backend(Administration):
         self._database = parse_database(self.config.db)
         self._writer: Writer | None = None
         self._engine: CampaignEngine | None = None
-        self.faces: dict[str, DeviceFace] = {}
+        self._served = ServedFaces(runtime, self.config.listen)
         self._logs: DeviceLogs | None = None
         self._firmware_sync: FirmwareSync | None = None
         self._operator: OperatorNetwork | None = None
@@ -106,10 +94,6 @@ class Backend(Administration):
         self.admin_token = self.config.admin_token or new_token()
         self.admin_app = build_admin_app(self, self.admin_token)
         """What `config.admin` serves: administration, with a token of its own."""
-        self.device_app = DeviceApp(lambda: self.http)
-        """The device wire as an ASGI application, whether or not a listener serves it."""
-        self.omadm_app = OmadmApp(lambda: self.omadm)
-        """Likewise for OMA-DM."""
 
     # -- life ---
 
@@ -166,46 +150,39 @@ class Backend(Administration):
         logs.start()
         operator.start()
         callbacks.start()
-        http = self.config.http or ("", 0)
-        omadm = self.config.omadm or ("", 0)
-        # LwM2M last: it listens as soon as it has started, and nothing may come between that and
-        # `resume`. A device that goes on with its download would be told that there is no package.
-        for name, bind in (("http", http), ("omadm", omadm), ("lwm2m", self.config.coap)):
-            face = device_faces.get(name)(
-                FaceContext(
-                    runtime=self.runtime,
-                    writer=writer,
-                    time=self.time,
-                    bind=bind,
-                    sink=engine.face_event,
-                    concerns=engine.concerns,
-                    poll=self.timing.poll,
-                    starts=loaded.starts,
-                    inventory=self.inventory,
-                    logs=logs,
-                    standing=engine.standing,
-                    under_way=engine.under_way,
-                    due=engine.due,
-                    contact=self.config.contact or self.timing.contact,
-                    slot=self.timing.slot,
-                    operator=operator,
-                )
+        self._served.make(
+            lambda bind: FaceContext(
+                runtime=self.runtime,
+                writer=writer,
+                time=self.time,
+                bind=bind,
+                sink=engine.face_event,
+                concerns=engine.concerns,
+                poll=self.timing.poll,
+                starts=loaded.starts,
+                inventory=self.inventory,
+                logs=logs,
+                standing=engine.standing,
+                under_way=engine.under_way,
+                due=engine.due,
+                contact=self.config.contact or self.timing.contact,
+                slot=self.timing.slot,
+                operator=operator,
             )
+        )
+        for face in self.faces.values():
             engine.attach(face.protocol, face)
-            self.faces[name] = face
-            await face.start()
+        await self._served.start()
+        # Nothing may come between `open` and `resume`: a device that goes on with its download
+        # would be told that there is no package.
+        self._served.open()
         engine.resume()
         licences.resume()
         for face in self.faces.values():
             face.resume()
         sync.start(self.lwm2m)
         self._campaigns_changed()
-        if self.config.http is not None and not self.runtime.clock.virtual:
-            tls = self.config.http_tls
-            await self._listen("http", AsgiListener(self.device_app, http, "HTTP", tls))
-        if self.config.omadm is not None and not self.runtime.clock.virtual:
-            tls = self.config.omadm_tls
-            await self._listen("omadm", AsgiListener(self.omadm_app, omadm, "OMA-DM", tls))
+        await self._served.listen()
         if self.config.rest is not None:
             await self._listen("rest", AsgiListener(self.app, self.config.rest))
         if self.config.admin is not None:
@@ -218,6 +195,7 @@ class Backend(Administration):
 
     async def stop(self) -> None:
         """Close the listeners, commit what is queued, close the store."""
+        await self._served.close()
         self._serving = False
         self.page.stop()
         for listener in self._listeners.values():
@@ -233,8 +211,7 @@ class Backend(Administration):
             self._engine.stop()
         if self._callbacks is not None:
             await self._callbacks.stop()
-        for face in self.faces.values():
-            await face.stop()
+        await self._served.stop()
         if self._writer is not None:
             await self._writer.stop()
             self._writer = None
@@ -304,25 +281,9 @@ class Backend(Administration):
         return self._engine
 
     @property
-    def lwm2m(self) -> Lwm2mFace:
-        """The LwM2M server itself, for device management beside the campaigns."""
-        face = self.faces["lwm2m"]
-        assert isinstance(face, Lwm2mFace)
-        return face
-
-    @property
-    def http(self) -> HttpFace:
-        """The server of HTTP devices."""
-        face = self.faces["http"]
-        assert isinstance(face, HttpFace)
-        return face
-
-    @property
-    def omadm(self) -> OmadmFace:
-        """The server of OMA-DM devices."""
-        face = self.faces["omadm"]
-        assert isinstance(face, OmadmFace)
-        return face
+    def faces(self) -> dict[str, DeviceFace]:
+        """The device-facing servers, by name."""
+        return self._served.faces
 
     @property
     def logs(self) -> DeviceLogs:
@@ -359,9 +320,18 @@ class Backend(Administration):
         """The account of the config."""
         return self.inventory.accounts[self.config.account]
 
-    @property
-    def coap_address(self) -> tuple[str, int]:
-        return self.faces["lwm2m"].local
+    def address(self, face: str) -> tuple[str, int] | None:
+        """Where devices of a face come; None without a listener, as in virtual time."""
+        return self._served.address(face)
+
+    def url(self, face: str) -> str:
+        """What devices of a face are given as their server."""
+        return self._served.url(face)
+
+    async def introduce(self, face: str, names: Sequence[str]) -> Introduction:
+        """Take devices in that this program runs itself, and say what they need to come to a face.
+        Raises RequestRefused."""
+        return await self.faces[face].introduce(names, self.url(face), self)
 
     @property
     def rest_address(self) -> tuple[str, int] | None:
@@ -373,35 +343,6 @@ class Backend(Administration):
         """Where administrators come; None without a listener."""
         listener = self._listeners.get("admin")
         return None if listener is None else listener.local
-
-    @property
-    def http_address(self) -> tuple[str, int] | None:
-        """Where the device wire is served; None without a listener, as in virtual time."""
-        listener = self._listeners.get("http")
-        return None if listener is None else listener.local
-
-    @property
-    def http_url(self) -> str:
-        """The base of the device wire's URLs, of the listener or of the in-process application."""
-        address = self.http_address
-        scheme = "http" if self.config.http_tls is None else "https"
-        if address is None:
-            return f"{scheme}://backend.invalid"
-        return f"{scheme}://{authority(address)}"
-
-    @property
-    def omadm_address(self) -> tuple[str, int] | None:
-        """Where OMA-DM is served; None without a listener, as in virtual time."""
-        listener = self._listeners.get("omadm")
-        return None if listener is None else listener.local
-
-    @property
-    def omadm_url(self) -> str:
-        """The address of OMA-DM sessions, of the listener or of the in-process application."""
-        address = self.omadm_address
-        scheme = "http" if self.config.omadm_tls is None else "https"
-        host = "dm.invalid" if address is None else authority(address)
-        return f"{scheme}://{host}{SESSION_PATH}"
 
     # -- what it knows ---
 
@@ -452,7 +393,7 @@ class Backend(Administration):
             start_date=date_text(now),
             end_date=date_text(now + DAYS * DAY),
             devices=tuple(ids.values()),
-            kind=KIND_OF[package.protocol],
+            kind=known_protocols()[package.protocol].campaigns,
             protocol=package.protocol,
             concurrency=concurrency,
             deliveries=deliveries,
@@ -475,9 +416,3 @@ class Backend(Administration):
         if verdict == "updated":
             return Belief("updated", detail, self.inventory.devices[name].firmware or None)
         return Belief("failed" if verdict == "failed" else "unfinished", detail)
-
-
-def authority(address: tuple[str, int]) -> str:
-    """An address as a URL writes it (RFC 3986 section 3.2)."""
-    host, port = address
-    return f"[{host}]:{port}" if ":" in host else f"{host}:{port}"

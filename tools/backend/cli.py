@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
+import inspect
+from collections.abc import Callable, Mapping
 from pathlib import Path
-from typing import Annotated
+from typing import Annotated, Any
 
 import typer
 
-from tools.backend.serve import ServeOptions, parse_bind, serve
+from tools.backend.faces.known import known_faces
+from tools.backend.serve import ListenOptions, ServeOptions, parse_bind, serve
 from tools.backend.store.database import DURABILITIES
 from tools.backend.timing import TIMINGS
 from tools.cli_options import Seed
@@ -23,18 +26,59 @@ app = typer.Typer(
 )
 
 
+def with_listeners(command: Callable[..., int]) -> Callable[..., int]:
+    """The command with the options of every face's listener, given to it as keywords: `NAME` for
+    where it is, `NAME_cert`, `NAME_key` and `NAME_client_ca` for its TLS."""
+    signature = inspect.signature(command, eval_str=True)
+    own = [one for one in signature.parameters.values() if one.kind is not one.VAR_KEYWORD]
+    added: list[inspect.Parameter] = []
+
+    def add(name: str, default: object, kind: object, metavar: str, text: str) -> None:
+        option = typer.Option(f"--{name.replace('_', '-')}", metavar=metavar, help=text)
+        added.append(
+            inspect.Parameter(
+                name,
+                inspect.Parameter.KEYWORD_ONLY,
+                default=default,
+                annotation=Annotated[kind, option],
+            )
+        )
+
+    for maker in known_faces().values():
+        spec, file = maker.listener, Path | None
+        place = f"Where {spec.title} devices come; port 0: any."
+        add(spec.name, spec.bind, str, "HOST:PORT", place)
+        if spec.tls:
+            add(f"{spec.name}_cert", None, file, "FILE", "PEM certificate of that listener.")
+            add(f"{spec.name}_key", None, file, "FILE", "Its PEM key.")
+        if spec.client_ca:
+            text = "PEM authority of device certificates."
+            add(f"{spec.name}_client_ca", None, file, "FILE", text)
+    command.__signature__ = signature.replace(  # type: ignore[attr-defined]
+        parameters=[*added, *(one.replace(kind=one.KEYWORD_ONLY) for one in own)]
+    )
+    return command
+
+
+def listen_options(given: Mapping[str, Any]) -> dict[str, ListenOptions]:
+    """What was said of every listener."""
+    return {
+        name: ListenOptions(
+            given[name],
+            given.get(f"{name}_cert"),
+            given.get(f"{name}_key"),
+            given.get(f"{name}_client_ca"),
+        )
+        for name in (maker.listener.name for maker in known_faces().values())
+    }
+
+
 @app.command()
+@with_listeners
 def backend(
-    coap: Annotated[
-        str, typer.Option("--coap", metavar="HOST:PORT", help="Where devices come; port 0: any.")
-    ] = "127.0.0.1:5683",
     rest: Annotated[
         str, typer.Option("--rest", metavar="HOST:PORT", help="Where people come; port 0: any.")
     ] = "127.0.0.1:8080",
-    http: Annotated[
-        str,
-        typer.Option("--http", metavar="HOST:PORT", help="Where HTTP devices come; port 0: any."),
-    ] = "127.0.0.1:8090",
     admin: Annotated[
         str,
         typer.Option("--admin", metavar="HOST:PORT", help="Where administrators come; 0: any."),
@@ -50,32 +94,6 @@ def backend(
     open_metrics: Annotated[
         bool, typer.Option("--open-metrics", help="Let /metrics be read without the token.")
     ] = False,
-    omadm: Annotated[
-        str,
-        typer.Option(
-            "--omadm", metavar="HOST:PORT", help="Where OMA-DM devices come; port 0: any."
-        ),
-    ] = "127.0.0.1:8091",
-    omadm_cert: Annotated[
-        Path | None,
-        typer.Option("--omadm-cert", metavar="FILE", help="PEM certificate of that listener."),
-    ] = None,
-    omadm_key: Annotated[
-        Path | None, typer.Option("--omadm-key", metavar="FILE", help="Its PEM key.")
-    ] = None,
-    http_cert: Annotated[
-        Path | None,
-        typer.Option("--http-cert", metavar="FILE", help="PEM certificate of that listener."),
-    ] = None,
-    http_key: Annotated[
-        Path | None, typer.Option("--http-key", metavar="FILE", help="Its PEM key.")
-    ] = None,
-    http_client_ca: Annotated[
-        Path | None,
-        typer.Option(
-            "--http-client-ca", metavar="FILE", help="PEM authority of device certificates."
-        ),
-    ] = None,
     callback_ca: Annotated[
         Path | None,
         typer.Option(
@@ -115,6 +133,7 @@ def backend(
         bool, typer.Option("--pilot-waived", help="Let a campaign begin without a pilot.")
     ] = False,
     seed: Seed = 0,
+    **listeners: Any,
 ) -> int:
     """The reference backend alone."""
     check_whole("seed", seed, 0, 2**64 - 1)
@@ -122,37 +141,26 @@ def backend(
         raise SpecError("timing", f"no timing {timing!r}; known: {', '.join(TIMINGS)}")
     if durable not in DURABILITIES:
         raise SpecError("durable", f"{durable!r} is none of {', '.join(DURABILITIES)}")
-    for field, text in (
-        ("coap", coap),
-        ("rest", rest),
-        ("http", http),
-        ("omadm", omadm),
-        ("admin", admin),
-    ):
+    listen = listen_options(listeners)
+    binds = {name: options.bind for name, options in listen.items()}
+    for field, text in {**binds, "rest": rest, "admin": admin}.items():
         try:
             parse_bind(text)
         except ValueError as error:
             raise SpecError(field, str(error)) from None
     return serve(
         ServeOptions(
-            coap=coap,
+            listen=listen,
             rest=rest,
-            http=http,
             admin=admin,
             admin_token_file=admin_token_file,
             open_metrics=open_metrics,
-            omadm=omadm,
-            omadm_cert=omadm_cert,
-            omadm_key=omadm_key,
             db=database,
             durable=durable,
             ready_file=ready_file,
             timing=timing,
             pilot_waived=pilot_waived,
             callback_ca=callback_ca,
-            http_cert=http_cert,
-            http_key=http_key,
-            http_client_ca=http_client_ca,
             check_in=check_in_seconds(check_in),
             seed=seed,
         )

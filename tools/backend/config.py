@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
+from types import MappingProxyType
 
 import httpx
 
@@ -14,6 +16,15 @@ DEFAULT_ACCOUNT = "0000000000-00001"
 
 
 @dataclass(frozen=True, slots=True)
+class Listen:
+    """Where devices of one face come."""
+
+    bind: tuple[str, int] | None = ("127.0.0.1", 0)
+    """None serves them in-process only, as virtual time always does."""
+    tls: TlsFiles | None = None
+
+
+@dataclass(frozen=True, slots=True)
 class BackendConfig:
     """How a backend is set up."""
 
@@ -21,13 +32,9 @@ class BackendConfig:
     """An SQLite file or the URL of a database, as `parse_database` takes it."""
     durable: str = "normal"
     """One of `store.database.DURABILITIES`."""
-    coap: tuple[str, int] = ("127.0.0.1", 0)
-    http: tuple[str, int] | None = ("127.0.0.1", 0)
-    """Where HTTP devices come; None serves them in-process only, as virtual time always does."""
-    http_tls: TlsFiles | None = None
-    omadm: tuple[str, int] | None = ("127.0.0.1", 0)
-    """Where OMA-DM devices come; None as for `http`."""
-    omadm_tls: TlsFiles | None = None
+    listen: Mapping[str, Listen] = field(default_factory=lambda: MappingProxyType({}))
+    """Where devices come, by the name of the listener; one that is not in it is at any port of the
+    loopback."""
     contact: float | None = None
     """Seconds between two check-ins of an HTTP device; None takes the timing profile's."""
     rest: tuple[str, int] | None = None

@@ -14,6 +14,7 @@ from typing import TYPE_CHECKING, Any
 
 from tools.backend.errors import RequestRefused
 from tools.backend.faces.base import Delivery
+from tools.backend.faces.known import known_protocols
 from tools.backend.inventory import Device, check_token, hash_token
 from tools.backend.store import rows as store
 
@@ -22,9 +23,6 @@ if TYPE_CHECKING:
 
 DEFAULT_MAKE = "fotilla"
 DEFAULT_MODEL = "virtual"
-
-PROTOCOLS = ("LWM2M", "HTTP", "OMADM")
-"""What devices of this backend can speak."""
 
 LINES = ("active", "suspend")
 
@@ -168,8 +166,9 @@ def _protocol(record: Mapping[str, Any], known: Device | None) -> str:
         if record.get("token") is not None:
             return "HTTP"
         return known.protocol if known is not None else "LWM2M"
-    if value not in PROTOCOLS:
-        raise RequestRefused(f"protocol is one of {', '.join(PROTOCOLS)}, not {value!r}")
+    known_names = known_protocols()
+    if value not in known_names:
+        raise RequestRefused(f"protocol is one of {', '.join(known_names)}, not {value!r}")
     return str(value)
 
 

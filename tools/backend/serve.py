@@ -9,18 +9,23 @@ import json
 import os
 import signal
 import sys
+from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
+from types import MappingProxyType
 
 from agent.runtime.runtime import Runtime
 from tools.backend.admin.token import token_from_file
 from tools.backend.backend import Backend, BackendConfig, authority
+from tools.backend.config import Listen
 from tools.backend.errors import BackendError
 from tools.backend.faces.base import TlsFiles
+from tools.backend.faces.known import known_faces
 
 __all__ = [
     "Backend",
     "BackendConfig",
+    "ListenOptions",
     "ServeOptions",
     "parse_bind",
     "serve",
@@ -35,23 +40,31 @@ READY_MODE = 0o600
 
 
 @dataclass(frozen=True, slots=True)
+class ListenOptions:
+    """What can be said of the listener of a face."""
+
+    bind: str
+    """HOST:PORT."""
+    cert: Path | None = None
+    """PEM files; with both it speaks TLS."""
+    key: Path | None = None
+    client_ca: Path | None = None
+    """Authority of client certificates; with it devices may come with one."""
+
+
+@dataclass(frozen=True, slots=True)
 class ServeOptions:
     """What `fotilla backend` is asked."""
 
-    coap: str = "127.0.0.1:5683"
+    listen: Mapping[str, ListenOptions] = field(default_factory=lambda: MappingProxyType({}))
+    """Where devices come, by the name of the listener; the others are where they are by default."""
     rest: str = "127.0.0.1:8080"
-    http: str = "127.0.0.1:8090"
     db: str = field(default="fotilla-backend.db", repr=False)
     """An SQLite file or the URL of a database, as `parse_database` takes it."""
     durable: str = "normal"
     ready_file: Path | None = None
     timing: str = "documented"
     pilot_waived: bool = False
-    http_cert: Path | None = None
-    """PEM files of the HTTP device listener; with both it speaks TLS."""
-    http_key: Path | None = None
-    http_client_ca: Path | None = None
-    """Authority of client certificates; with it devices may come with one instead of a token."""
     callback_ca: Path | None = None
     """PEM file of authorities that callback listeners' certificates may come from, beside those of
     the system."""
@@ -66,10 +79,6 @@ class ServeOptions:
     admin_token_file: Path | None = None
     """Holds the administrator's token; it is made when it is not there. None: a fresh token at
     each start, which the ready file names."""
-    omadm: str = "127.0.0.1:8091"
-    omadm_cert: Path | None = None
-    """PEM files of the OMA-DM listener; with both it speaks TLS."""
-    omadm_key: Path | None = None
 
 
 def parse_bind(text: str) -> tuple[str, int]:
@@ -84,13 +93,23 @@ def parse_bind(text: str) -> tuple[str, int]:
     return host or "0.0.0.0", int(port)
 
 
-def tls_files(cert: Path | None, key: Path | None, client_ca: Path | None) -> TlsFiles | None:
-    """The TLS files of a listener, or None; ValueError for half of a pair."""
-    if cert is None and key is None and client_ca is None:
-        return None
-    if cert is None or key is None:
+def parse_listen(options: ListenOptions) -> Listen:
+    """The same, checked; a ValueError names what is wrong."""
+    bind, given = parse_bind(options.bind), (options.cert, options.key, options.client_ca)
+    if given == (None, None, None):
+        return Listen(bind)
+    if options.cert is None or options.key is None:
         raise ValueError("a TLS listener needs both a certificate and its key")
-    return TlsFiles(cert, key, client_ca)
+    return Listen(bind, TlsFiles(options.cert, options.key, options.client_ca))
+
+
+def listeners(options: ServeOptions) -> dict[str, Listen]:
+    """Where the devices of every known face come. Raises ValueError."""
+    specs = [maker.listener for maker in known_faces().values()]
+    return {
+        spec.name: parse_listen(options.listen.get(spec.name) or ListenOptions(spec.bind))
+        for spec in specs
+    }
 
 
 def admin_token(options: ServeOptions) -> str:
@@ -109,11 +128,7 @@ def is_loopback(host: str) -> bool:
 
 def write_ready_file(path: Path, backend: Backend) -> None:
     """Say where we listen and how to log in: complete at once, for the owner only."""
-    listeners = {"coap": f"coap://{authority(backend.coap_address)}"}
-    if backend.http_address is not None:
-        listeners["http"] = backend.http_url
-    if backend.omadm_address is not None:
-        listeners["omadm"] = backend.omadm_url
+    listeners = {face.listener.name: backend.url(name) for name, face in backend.faces.items()}
     if backend.rest_address is not None:
         listeners["rest"] = f"http://{authority(backend.rest_address)}"
     account = backend.account
@@ -144,15 +159,11 @@ def serve(options: ServeOptions) -> int:
         config = BackendConfig(
             db=options.db,
             durable=options.durable,
-            coap=parse_bind(options.coap),
+            listen=listeners(options),
             rest=parse_bind(options.rest),
             admin=parse_bind(options.admin),
             admin_token=admin_token(options),
             open_metrics=options.open_metrics,
-            http=parse_bind(options.http),
-            omadm=parse_bind(options.omadm),
-            omadm_tls=tls_files(options.omadm_cert, options.omadm_key, None),
-            http_tls=tls_files(options.http_cert, options.http_key, options.http_client_ca),
             contact=options.check_in,
             timing=options.timing,
             pilot_waived=options.pilot_waived,
@@ -178,11 +189,13 @@ async def _serve(config: BackendConfig, ready_file: Path | None, seed: int) -> i
             # again and again, and hold up everybody meanwhile.
             gc.freeze()
             try:
-                coap = authority(backend.coap_address)
+                devices = [
+                    f"{face.listener.title} on {backend.url(name)}"
+                    for name, face in backend.faces.items()
+                ]
                 rest = authority(backend.rest_address) if backend.rest_address else "none"
                 print(
-                    f"fotilla backend: CoAP on {coap}, HTTP devices on {backend.http_url}, "
-                    f"OMA-DM on {backend.omadm_url}, REST on {rest}",
+                    f"fotilla backend: {', '.join(devices)}, REST on {rest}",
                     file=sys.stderr,
                 )
                 if backend.admin_address is not None:

@@ -18,6 +18,7 @@ from pathlib import Path
 from agent.runtime.runtime import Runtime
 from tools.backend.backend import Backend, BackendConfig
 from tools.backend.campaigns import states
+from tools.backend.config import Listen
 from tools.bench.control import answer_commands
 
 __all__ = ["account_file"]
@@ -100,7 +101,7 @@ async def main(options: Options) -> None:
     async with Runtime.real() as runtime:
         config = BackendConfig(
             db=str(folder / f"omadm-{os.getpid()}.db"),
-            http=None,
+            listen={"http": Listen(None)},
             timing="immediate",
             pilot_waived=True,
         )

@@ -127,10 +127,12 @@ async def check_client(spec: FleetSpec) -> None:
         problem = _objection(runtime, every)
         if problem is None:
             return
+        if problem.what:
+            raise problem
         for what, other in _OTHERS:
             if _objection(runtime, replace(every, **{what: other})) is None:
-                raise UnusableSettings(problem, what)
-        raise UnusableSettings(problem)
+                raise UnusableSettings(str(problem), what)
+        raise problem
 
 
 _OTHERS: tuple[tuple[str, Any], ...] = (
@@ -142,7 +144,7 @@ _OTHERS: tuple[tuple[str, Any], ...] = (
 """Settings, and values that most protocols take: with which one is there nothing to object to?"""
 
 
-def _objection(runtime: Runtime, spec: FleetSpec) -> str | None:
+def _objection(runtime: Runtime, spec: FleetSpec) -> UnusableSettings | None:
     """What the protocol of `spec` has against its settings."""
     if spec.protocol == "lwm2m":  # whose client wants an address
         spec = replace(spec, server=resolve_server(spec.server))
@@ -150,7 +152,7 @@ def _objection(runtime: Runtime, spec: FleetSpec) -> str | None:
     try:
         shard.try_client()
     except UnusableSettings as error:
-        return str(error)
+        return error
     finally:
         shard.close()
     return None

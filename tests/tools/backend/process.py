@@ -17,10 +17,15 @@ import httpx
 PROGRAM = """
 import sys
 from pathlib import Path
-from tools.backend.serve import ServeOptions, serve
+from tools.backend.serve import ListenOptions, ServeOptions, serve
 coap, http, rest, db, ready = sys.argv[1:]
 options = ServeOptions(
-    coap=coap, rest=rest, http=http, omadm="127.0.0.1:0", db=db, ready_file=Path(ready),
+    {
+        "coap": ListenOptions(coap),
+        "http": ListenOptions(http),
+        "omadm": ListenOptions("127.0.0.1:0"),
+    },
+    rest=rest, db=db, ready_file=Path(ready),
     admin="127.0.0.1:0", timing="immediate", pilot_waived=True,
 )
 sys.exit(serve(options))

@@ -14,6 +14,7 @@ from tests.tools.backend.test_restart import ADDRESS, kill
 from tests.tools.backend.virtual import CONFIG, package, virtual
 from tools.backend.backend import Backend
 from tools.backend.campaigns import states
+from tools.backend.config import Listen
 from tools.backend.faces.base import FaceEvent, FaceKind
 from tools.backend.timing import DAY, PILOT_SIZE
 
@@ -98,7 +99,7 @@ async def test_without_a_pilot_twenty_are_all() -> None:
 @virtual
 async def test_who_was_added_is_there_after_a_restart(tmp_path: Path) -> None:
     async with Runtime.in_memory(seed=3) as runtime:
-        config = replace(CONFIG, db=str(tmp_path / "b.db"), coap=ADDRESS)
+        config = replace(CONFIG, db=str(tmp_path / "b.db"), listen={"coap": Listen(ADDRESS)})
         backend = Backend(runtime, config)
         await backend.start()
         backend.engine.attach("LWM2M", FakeFace(backend))

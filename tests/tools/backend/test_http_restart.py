@@ -21,6 +21,7 @@ from tests.tools.backend.test_restart import ADDRESS, kill
 from tests.tools.backend.virtual import CONFIG, IMAGE, virtual
 from tools.backend.backend import Backend
 from tools.backend.campaigns import states
+from tools.backend.config import Listen
 from tools.backend.faces.base import Position
 
 NAME = "urn:imei:350000000000001"
@@ -36,7 +37,7 @@ class House:
         self.starts = 0
 
     async def open(self) -> None:
-        config = replace(CONFIG, db=str(self.path / "b.db"), coap=ADDRESS)
+        config = replace(CONFIG, db=str(self.path / "b.db"), listen={"coap": Listen(ADDRESS)})
         self.backend = Backend(self.runtime, config)
         await self.backend.start()
         self.starts += 1

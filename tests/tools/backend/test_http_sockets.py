@@ -21,6 +21,7 @@ from tests.tools.backend.http_device import HttpDevice, devices
 from tests.tools.backend.virtual import CONFIG, IMAGE, started
 from tools.backend import listener
 from tools.backend.backend import Backend
+from tools.backend.config import Listen
 from tools.backend.errors import ListenerRefused
 from tools.backend.faces.base import TlsFiles
 
@@ -29,7 +30,10 @@ WAIT = 30.0  # seconds; only what is broken takes them
 
 @asynccontextmanager
 async def real(tls: TlsFiles | None = None) -> AsyncIterator[Backend]:
-    async with Runtime.real() as runtime, started(runtime, replace(CONFIG, http_tls=tls)) as made:
+    async with (
+        Runtime.real() as runtime,
+        started(runtime, replace(CONFIG, listen={"http": Listen(tls=tls)})) as made,
+    ):
         yield made
 
 
@@ -173,7 +177,7 @@ async def test_an_answer_that_nobody_reads_is_cut(monkeypatch: pytest.MonkeyPatc
             lazy.setblocking(False)
             await loop.sock_connect(lazy, backend.http_address)
             await loop.sock_sendall(lazy, head.encode())
-            connections = backend._listeners["http"]._server.server_state.connections
+            connections = backend._served._listeners["http"]._server.server_state.connections
             async with asyncio.timeout(WAIT):
                 while len(connections) < 2:
                     await asyncio.sleep(0.01)

@@ -24,6 +24,7 @@ from tests.tools.backend.rest_client import administrator
 from tests.tools.backend.virtual import CONFIG, IMAGE, started
 from tools.backend.backend import Backend
 from tools.backend.campaigns import states
+from tools.backend.config import Listen
 from tools.backend.faces.base import TlsFiles
 
 WAIT = 30.0  # seconds; only what is broken takes them
@@ -34,7 +35,7 @@ NAMES = [f"IMEI:{350000000000100 + number}" for number in range(6)]
 
 @asynccontextmanager
 async def real(tls: TlsFiles | None = None) -> AsyncIterator[Backend]:
-    config = replace(CONFIG, omadm_tls=tls)
+    config = replace(CONFIG, listen={"omadm": Listen(tls=tls)})
     async with Runtime.real() as runtime, started(runtime, config) as made:
         yield made
 
@@ -87,9 +88,11 @@ import asyncio, json, sys
 from pathlib import Path
 from agent.runtime.runtime import Runtime
 from tools.backend.backend import Backend, BackendConfig
+from tools.backend.config import Listen
 
 async def main(db, port, ready, names):
-    config = BackendConfig(db=db, omadm=("127.0.0.1", port), timing="immediate", pilot_waived=True)
+    listen = {"omadm": Listen(("127.0.0.1", port))}
+    config = BackendConfig(db=db, listen=listen, timing="immediate", pilot_waived=True)
     async with Runtime.real() as runtime:
         backend = Backend(runtime, config)
         await backend.start()

@@ -17,6 +17,7 @@ from protocols.coap import Code
 from tests.tools.backend.scripted import ScriptedDevice
 from tests.tools.backend.virtual import CONFIG, IMAGE, package, virtual
 from tools.backend.backend import Backend
+from tools.backend.config import Listen
 from tools.backend.faces.base import Position
 
 NAME = "meter-1"
@@ -24,7 +25,7 @@ ADDRESS = ("10.0.0.1", 5683)
 
 
 def open_backend(runtime: Runtime, path: Path) -> Backend:
-    return Backend(runtime, replace(CONFIG, db=str(path), coap=ADDRESS))
+    return Backend(runtime, replace(CONFIG, db=str(path), listen={"coap": Listen(ADDRESS)}))
 
 
 def kill(backend: Backend) -> None:

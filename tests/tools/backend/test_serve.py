@@ -10,8 +10,12 @@ from pathlib import Path
 import pytest
 
 from tests.tools.backend.process import BackendProcess, ok
-from tools.backend.serve import ServeOptions, parse_bind, serve
-from tools.backend.store.database import MEMORY
+from tools.backend.serve import ListenOptions, ServeOptions, parse_bind, serve
+
+FREE = "127.0.0.1:0"
+GONE = Path("/nowhere.pem")
+DEVICES = ("coap", "http", "omadm")
+ANYWHERE = {name: ListenOptions(FREE) for name in DEVICES}
 
 
 async def test_it_serves_until_interrupted_and_keeps_its_secret(tmp_path: Path) -> None:
@@ -41,13 +45,13 @@ def test_a_port_in_use_is_a_clear_error(
         if listener != "coap":
             taken.listen()
         where = f"127.0.0.1:{taken.getsockname()[1]}"
-        free = "127.0.0.1:0"
+        listen = dict(ANYWHERE)
+        if listener in DEVICES:
+            listen[listener] = ListenOptions(where)
         options = ServeOptions(
-            coap=where if listener == "coap" else free,
-            http=where if listener == "http" else free,
-            omadm=where if listener == "omadm" else free,
-            rest=where if listener == "rest" else free,
-            admin=where if listener == "admin" else free,
+            listen,
+            rest=where if listener == "rest" else FREE,
+            admin=where if listener == "admin" else FREE,
             db=str(tmp_path / "b.db"),
         )
         assert serve(options) == 2
@@ -59,16 +63,16 @@ def test_a_port_in_use_is_a_clear_error(
 @pytest.mark.parametrize(
     ("changes", "text"),
     [
-        ({"coap": "nowhere"}, "nowhere"),
+        ({"coap": ListenOptions("nowhere")}, "nowhere"),
         ({"rest": "::1:80"}, "::1:80"),
         ({"rest": "127.0.0.1:70000"}, "70000"),
-        ({"http": "somewhere"}, "somewhere"),
-        ({"omadm": "nobody"}, "nobody"),
+        ({"http": ListenOptions("somewhere")}, "somewhere"),
+        ({"omadm": ListenOptions("nobody")}, "nobody"),
         ({"admin": "nobody"}, "nobody"),
-        ({"http_cert": Path("/nowhere.pem")}, "certificate and its key"),
-        ({"omadm_cert": Path("/nowhere.pem")}, "certificate and its key"),
-        ({"omadm_cert": Path("/no.pem"), "omadm_key": Path("/no.pem")}, "OMA-DM listener: /no.pem"),
-        ({"http_cert": Path("/nowhere.pem"), "http_key": Path("/nowhere.pem")}, "/nowhere.pem"),
+        ({"http": ListenOptions(FREE, cert=GONE)}, "certificate and its key"),
+        ({"omadm": ListenOptions(FREE, cert=GONE)}, "certificate and its key"),
+        ({"omadm": ListenOptions(FREE, GONE, GONE)}, "OMA-DM listener: /nowhere.pem"),
+        ({"http": ListenOptions(FREE, GONE, GONE)}, "HTTP listener: /nowhere.pem"),
         ({"timing": "soon"}, "soon"),
         ({"db": "/nowhere/at/all.db"}, "/nowhere/at/all.db"),
         ({"db": "mysql://user:hidden@host/db"}, "mysql"),
@@ -81,8 +85,8 @@ def test_a_port_in_use_is_a_clear_error(
 def test_bad_options_are_named(
     capsys: pytest.CaptureFixture[str], changes: dict[str, object], text: str
 ) -> None:
-    free = dict.fromkeys(("coap", "http", "omadm", "rest", "admin"), "127.0.0.1:0")
-    options = ServeOptions(**{"db": MEMORY, **free, **changes})  # type: ignore[arg-type]
+    listen = {name: changes.pop(name, free) for name, free in ANYWHERE.items()}
+    options = ServeOptions(listen, **{"rest": FREE, "admin": FREE, **changes})  # type: ignore[arg-type]
     assert serve(options) == 2
     error = capsys.readouterr().err
     assert text in error
@@ -92,8 +96,7 @@ def test_bad_options_are_named(
 def test_a_file_that_is_no_database(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     path = tmp_path / "b.db"
     path.write_bytes(os.urandom(4096))
-    free = "127.0.0.1:0"
-    assert serve(ServeOptions(free, free, free, str(path), omadm=free, admin=free)) == 2
+    assert serve(ServeOptions(ANYWHERE, FREE, str(path), admin=FREE)) == 2
     assert str(path) in capsys.readouterr().err
 
 

@@ -8,11 +8,12 @@ Nothing here names a protocol.
 from __future__ import annotations
 
 import enum
-from collections.abc import Callable
+from collections.abc import Awaitable, Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Literal, Protocol
+from typing import TYPE_CHECKING, Any, Literal, Protocol
 
+from agent.credentials import Credential
 from agent.registry import Registry
 from agent.runtime.runtime import Runtime
 from tools.backend.errors import BackendError
@@ -20,6 +21,8 @@ from tools.backend.store.writer import Writer
 from tools.backend.timing import BackendTime, Windows
 
 if TYPE_CHECKING:
+    from tools.backend.administration import Administration
+    from tools.backend.campaigns.kinds import CampaignKind
     from tools.backend.device_logs import DeviceLogs
     from tools.backend.inventory import Inventory
     from tools.backend.operator_network.network import OperatorNetwork
@@ -144,6 +147,47 @@ class Standing(enum.Enum):
     """No such campaign, or not with this device."""
 
 
+AsgiApp = Callable[[Any, Any, Any], Awaitable[None]]
+
+
+@dataclass(frozen=True, slots=True)
+class ListenerSpec:
+    """The listener of a face, as it is offered to people."""
+
+    name: str
+    """Of its options (`--NAME HOST:PORT`), in the config, and in the ready file."""
+    title: str
+    """What is spoken there, for people."""
+    bind: str
+    """HOST:PORT where `fotilla backend` has it by default."""
+    scheme: str
+    """Of its URLs; with TLS an `s` is added."""
+    path: str = ""
+    """Of the URL that devices are given."""
+    tls: bool = False
+    """Whether it can speak TLS (`--NAME-cert`, `--NAME-key`)."""
+    client_ca: bool = False
+    """Whether devices may come with certificates then (`--NAME-client-ca`)."""
+
+    def url(self, host: str, *, secure: bool = False) -> str:
+        """What devices are given as their server; `host` is written as URLs have it."""
+        return f"{self.scheme}{'s' if secure else ''}://{host}{self.path}"
+
+
+@dataclass(frozen=True, slots=True)
+class Introduction:
+    """What devices need to come to a face."""
+
+    server: str
+    """URL of the server."""
+    credentials: tuple[Credential, ...] = ()
+    """One per device, in the order of the names; none: they need none."""
+    options: tuple[tuple[str, str], ...] = ()
+    """Settings with which such devices are heard of every few seconds."""
+    deliveries: tuple[Delivery, ...] = ("pull",)
+    """How packages can come to them; to be taken in turns."""
+
+
 @dataclass(frozen=True, slots=True)
 class TlsFiles:
     """The PEM files of a listener that speaks TLS; with `client_ca` it asks for certificates."""
@@ -211,16 +255,40 @@ class FaceContext:
 class DeviceFace(Protocol):
     """A device-facing server."""
 
-    name: str
-    protocol: str
-    """What campaigns of the API call it."""
+    @property
+    def name(self) -> str: ...
+
+    @property
+    def protocol(self) -> str:
+        """What campaigns of the API call it."""
+
+    @property
+    def listener(self) -> ListenerSpec: ...
+
+    @property
+    def campaigns(self) -> CampaignKind:
+        """The kind that `Backend.create_campaign` makes for such devices."""
+
+    @property
+    def app(self) -> AsgiApp | None:
+        """What its listener serves; None for a face that opens a socket of its own."""
 
     @property
     def local(self) -> tuple[str, int]:
-        """Where it listens."""
+        """Where a face with a socket of its own listens; else where its listener is to be."""
 
     async def start(self) -> None:
-        """Read back what a former run left and open the listener; raises ListenerRefused."""
+        """Read back what a former run left."""
+
+    def open(self) -> None:
+        """Open the socket, for a face that has its own. Called when all faces have started;
+        `resume` follows in the same turn of the loop. Raises ListenerRefused."""
+
+    async def introduce(
+        self, names: Sequence[str], server: str, office: Administration
+    ) -> Introduction:
+        """Take devices in that this program runs itself, and say what they need. Raises
+        RequestRefused."""
 
     async def stop(self) -> None:
         """Close it, silently for the devices."""
@@ -252,4 +320,19 @@ def same_version(one: str, other: str) -> bool:
     return one.strip().removesuffix("+0") == other.strip().removesuffix("+0")
 
 
-device_faces: Registry[Callable[[FaceContext], DeviceFace]] = Registry("device face")
+class FaceMaker(Protocol):
+    """A class of faces: what is known of one before it is made."""
+
+    @property
+    def protocol(self) -> str: ...
+
+    @property
+    def listener(self) -> ListenerSpec: ...
+
+    @property
+    def campaigns(self) -> CampaignKind: ...
+
+    def __call__(self, context: FaceContext, /) -> DeviceFace: ...
+
+
+device_faces: Registry[FaceMaker] = Registry("device face")

@@ -10,12 +10,14 @@ from __future__ import annotations
 
 import asyncio
 import enum
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from sqlalchemy import Connection, Executable, func, select
 
+from agent.credentials import Credential
+from tools.backend.campaigns.kinds import SOFTWARE_V2
 from tools.backend.errors import BackendError
 from tools.backend.faces.base import (
     Ending,
@@ -23,12 +25,15 @@ from tools.backend.faces.base import (
     FaceContext,
     FaceEvent,
     FaceKind,
+    Introduction,
+    ListenerSpec,
     Order,
     Position,
     Standing,
     device_faces,
     same_version,
 )
+from tools.backend.faces.http_app import DeviceApp
 from tools.backend.faces.http_wire import (
     PROGRESS,
     CheckIn,
@@ -47,6 +52,9 @@ from tools.backend.store import rows as store
 from tools.backend.store import tables
 from tools.backend.timing import Shift, day_start, in_window, next_opening, rfc3339
 
+if TYPE_CHECKING:
+    from tools.backend.administration import Administration
+
 MISSED = 2
 """Check-ins that a device may miss before it is no longer held to be reachable; ours."""
 
@@ -55,6 +63,9 @@ CROWDED = 60.0
 
 LONGEST_WAIT = 3600.0
 """Seconds of the longest Retry-After: a device must not sleep over an edit of its campaign."""
+
+WATCHED_INTERVAL = 2.0
+"""Seconds between the check-ins of devices that somebody watches: nobody wants to see them wait."""
 
 STORE_WAIT = 5.0
 """Seconds of Retry-After when the store fails."""
@@ -106,9 +117,13 @@ class HttpFace:
 
     name = "http"
     protocol = "HTTP"
+    listener = ListenerSpec("http", "HTTP", "127.0.0.1:8090", "http", tls=True, client_ca=True)
+    campaigns = SOFTWARE_V2
 
     def __init__(self, context: FaceContext) -> None:
         self._context = context
+        self.app = DeviceApp(self)
+        """The device wire as an ASGI application, whether or not a listener serves it."""
         self._writer = context.writer
         self._time = context.time
         self._sink = context.sink
@@ -136,6 +151,21 @@ class HttpFace:
         reports = select(tables.reports).order_by(tables.reports.c.time)
         for row in connection.execute(reports):
             self._remember(self._contact(row.device), row.campaign, row.seq)
+
+    def open(self) -> None:
+        """Nothing to open: the application is served."""
+
+    async def introduce(
+        self, names: Sequence[str], server: str, office: Administration
+    ) -> Introduction:
+        """Such devices have a token, and check in as often as somebody who watches them wants."""
+        await office.load_devices({"name": name} for name in names)
+        tokens = await office.mint_tokens(names)
+        return Introduction(
+            server,
+            tuple(Credential(token=tokens[name]) for name in names),
+            (("interval", f"{WATCHED_INTERVAL:g}"),),
+        )
 
     async def stop(self) -> None:
         """Nothing to close: what is answered now is answered."""

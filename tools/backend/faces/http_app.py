@@ -10,10 +10,9 @@ from __future__ import annotations
 import asyncio
 import json
 from collections.abc import Awaitable, Callable, Mapping, MutableMapping
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from tools.backend.faces import http_packages
-from tools.backend.faces.http import HttpFace
 from tools.backend.faces.http_wire import (
     MAX_CHECK_IN,
     MAX_LOG,
@@ -27,6 +26,9 @@ from tools.backend.faces.http_wire import (
     parse,
     unauthorized,
 )
+
+if TYPE_CHECKING:
+    from tools.backend.faces.http import HttpFace
 
 Scope = MutableMapping[str, Any]
 Event = MutableMapping[str, Any]
@@ -61,7 +63,7 @@ class Gone(Exception):
 class DeviceApp:
     """The ASGI application of an `HttpFace`."""
 
-    def __init__(self, face: Callable[[], HttpFace]) -> None:
+    def __init__(self, face: HttpFace) -> None:
         self._face = face
         self._waiting = 0
 
@@ -108,7 +110,7 @@ class DeviceApp:
     async def _check_in(self, scope: Scope, receive: Receive, send: Send) -> None:
         only(scope, "POST")
         headers = dict(scope["headers"])
-        face = self._face()
+        face = self._face
         device = face.identify(_token(headers), _client_name(scope))
         body = await read_body(headers, receive, MAX_CHECK_IN)
         asked = parse(CheckIn, body)
@@ -120,7 +122,7 @@ class DeviceApp:
     async def _status(self, campaign: str, scope: Scope, receive: Receive, send: Send) -> None:
         only(scope, "POST")
         headers = dict(scope["headers"])
-        face = self._face()
+        face = self._face
         device = face.identify(_token(headers), _client_name(scope))
         report = parse(Report, await read_body(headers, receive, MAX_STATUS))
         await face.report(device, campaign, report)
@@ -129,7 +131,7 @@ class DeviceApp:
     async def _log(self, scope: Scope, receive: Receive, send: Send) -> None:
         only(scope, "POST")
         headers = dict(scope["headers"])
-        face = self._face()
+        face = self._face
         device = face.identify(_token(headers), _client_name(scope))
         entry = parse(DeviceLog, await read_body(headers, receive, MAX_LOG))
         await face.log(device, entry)
@@ -138,7 +140,7 @@ class DeviceApp:
     async def _package(self, digest: str, scope: Scope, send: Send) -> None:
         only(scope, "GET", "HEAD")
         headers = dict(scope["headers"])
-        face = self._face()
+        face = self._face
         device = face.identify(_token(headers), _client_name(scope))
         body = face.package(device, digest, begins=scope["method"] == "GET")
         await http_packages.serve(scope["method"], headers, body, digest, send)

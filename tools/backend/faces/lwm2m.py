@@ -10,8 +10,9 @@ from __future__ import annotations
 
 import socket
 from collections import Counter
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import replace
+from typing import TYPE_CHECKING
 
 from sqlalchemy import Connection
 
@@ -31,6 +32,7 @@ from protocols.coap import (
 )
 from protocols.coap.message_layer import UdpPeer
 from protocols.lwm2m import codecs
+from tools.backend.campaigns.kinds import FIRMWARE_V3
 from tools.backend.errors import ListenerRefused
 from tools.backend.faces.base import (
     FaceBelief,
@@ -38,6 +40,8 @@ from tools.backend.faces.base import (
     FaceEvent,
     FaceKind,
     FaceRefused,
+    Introduction,
+    ListenerSpec,
     Order,
     Position,
     device_faces,
@@ -55,6 +59,9 @@ from tools.backend.faces.lwm2m_session import Session
 from tools.backend.store import rows as store
 from tools.backend.store.rows import Registration
 from tools.backend.timing import Shift
+
+if TYPE_CHECKING:
+    from tools.backend.administration import Administration
 
 LOCATION_BLOCK = 1_024
 """Location numbers reserved at once: a location is never given out twice, and only one
@@ -84,6 +91,9 @@ class Lwm2mFace:
 
     name = "lwm2m"
     protocol = "LWM2M"
+    listener = ListenerSpec("coap", "LwM2M", "127.0.0.1:5683", "coap")
+    campaigns = FIRMWARE_V3
+    app = None
 
     def __init__(self, context: FaceContext, tuning: TransportTuning | None = None) -> None:
         self._runtime = context.runtime
@@ -97,6 +107,7 @@ class Lwm2mFace:
         self._endpoint: CoapEndpoint | None = None
         self._sessions: dict[str, Session] = {}
         self._by_location: dict[str, Session] = {}
+        self._found: list[Registration] = []
         self._next_location = 0
         self._reserved = 0
         self._packages: dict[str, tuple[FirmwarePackage, Options]] = {}
@@ -127,7 +138,11 @@ class Lwm2mFace:
             self._adopt(Session(self, registration, peer))
 
     async def start(self) -> None:
-        registrations = await self._writer.submit(self._load)
+        """Read back the registrations."""
+        self._found = await self._writer.submit(self._load)
+
+    def open(self) -> None:
+        """Open the socket and go on with the registrations. Raises ListenerRefused."""
         random = DeviceRandom(self._runtime.seed, RANDOM_GROUP, self._starts)
         try:
             self._endpoint = CoapEndpoint(
@@ -140,7 +155,14 @@ class Lwm2mFace:
             )
         except BindError as error:
             raise ListenerRefused(f"CoAP listener: {error}") from error
-        self._restore(registrations)
+        self._restore(self._found)
+        self._found = []
+
+    async def introduce(
+        self, names: Sequence[str], server: str, office: Administration
+    ) -> Introduction:
+        """Such devices need nothing but the address: who registers is known from then on."""
+        return Introduction(server, deliveries=("push", "pull"))
 
     async def stop(self) -> None:
         # Sessions first: a request that fails because we close says nothing about its device.

@@ -17,12 +17,14 @@ An idle device has one account in memory, and no Task and no timer.
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, replace
+from typing import TYPE_CHECKING
 
 from sqlalchemy import Connection
 
 from agent.credentials import Credential
+from tools.backend.campaigns.kinds import FIRMWARE_V1
 from tools.backend.faces import omadm_accounts as accounts
 from tools.backend.faces.base import (
     Ending,
@@ -30,12 +32,15 @@ from tools.backend.faces.base import (
     FaceContext,
     FaceEvent,
     FaceKind,
+    Introduction,
+    ListenerSpec,
     Order,
     Position,
     device_faces,
     same_version,
 )
 from tools.backend.faces.omadm_accounts import DmAccount
+from tools.backend.faces.omadm_app import SESSION_PATH, OmadmApp
 from tools.backend.faces.omadm_job import JobEvent, Said, correlator_of
 from tools.backend.faces.omadm_notify import Notifier
 from tools.backend.faces.omadm_session import (
@@ -48,8 +53,14 @@ from tools.backend.faces.omadm_sessions import Live, Sessions
 from tools.backend.faces.omadm_tables import MAX_SAID, ending_of, result_code
 from tools.backend.inventory import Device
 
+if TYPE_CHECKING:
+    from tools.backend.administration import Administration
+
 WATCH = 3600.0
 """Seconds after which a device that was told to install and says nothing is asked; ours."""
+
+WATCHED_INTERVAL = 10.0
+"""Seconds after which a device that somebody watches asks for an update by itself."""
 
 RESULT_TYPES = tuple(
     f"org.openmobilealliance.dm.firmwareupdate.{operation}"
@@ -73,9 +84,13 @@ class OmadmFace:
 
     name = "omadm"
     protocol = "OMADM"
+    listener = ListenerSpec("omadm", "OMA-DM", "127.0.0.1:8091", "http", SESSION_PATH, tls=True)
+    campaigns = FIRMWARE_V1
 
     def __init__(self, context: FaceContext) -> None:
         self._context = context
+        self.app = OmadmApp(self)
+        """The server as an ASGI application, whether or not a listener serves it."""
         self._runtime = context.runtime
         self._writer = context.writer
         self._time = context.time
@@ -107,6 +122,22 @@ class OmadmFace:
     def _load(self, connection: Connection) -> None:
         for account in accounts.load(connection):
             self._accounts[account.device] = account
+
+    def open(self) -> None:
+        """Nothing to open: the application is served."""
+
+    async def introduce(
+        self, names: Sequence[str], server: str, office: Administration
+    ) -> Introduction:
+        """Such devices have a DM account. They are woken by the operator network, as in the field;
+        whoever missed that asks by itself."""
+        await office.load_devices({"name": name} for name in names)
+        minted = await office.mint_dm_accounts(names)
+        return Introduction(
+            server,
+            tuple(minted[name] for name in names),
+            (("push", "0"), ("interval", f"{WATCHED_INTERVAL:g}")),
+        )
 
     async def stop(self) -> None:
         """Let no timer fire any more. What is answered now is answered."""

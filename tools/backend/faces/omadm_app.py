@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from typing import TYPE_CHECKING
 
 from tools.backend.faces import http_packages
 from tools.backend.faces.http_app import (
@@ -16,9 +16,11 @@ from tools.backend.faces.http_app import (
     read_body,
 )
 from tools.backend.faces.http_wire import Refused, not_now
-from tools.backend.faces.omadm import OmadmFace
 from tools.backend.faces.omadm_download import CONTENT_TYPE, PREFIX, descriptor, right_ticket
 from tools.backend.faces.omadm_session import MAX_MESSAGE
+
+if TYPE_CHECKING:
+    from tools.backend.faces.omadm import OmadmFace
 
 SESSION_PATH = "/dm"
 
@@ -36,7 +38,7 @@ OVERLOAD_WAIT = 5.0
 class OmadmApp:
     """The ASGI application of an `OmadmFace`."""
 
-    def __init__(self, face: Callable[[], OmadmFace]) -> None:
+    def __init__(self, face: OmadmFace) -> None:
         self._face = face
         self._waiting = 0
 
@@ -70,7 +72,7 @@ class OmadmApp:
         headers = dict(scope["headers"])
         body = await read_body(headers, receive, MAX_MESSAGE)
         mac = headers.get(b"x-syncml-hmac")
-        answer = await self._face().sessions.message(
+        answer = await self._face.sessions.message(
             headers.get(b"content-type", b"").decode("latin-1"),
             None if mac is None else mac.decode("latin-1"),
             body,
@@ -86,7 +88,7 @@ class OmadmApp:
         await answer_with(send, 200, answer.body, fields)
 
     async def _download(self, parts: list[str], scope: Scope, receive: Receive, send: Send) -> None:
-        face = self._face()
+        face = self._face
         if len(parts) != 4:
             raise Refused(404, "")
         device_id, ticket, digest, what = parts

@@ -15,6 +15,7 @@ from firmware_images.mcuboot import KeyType, Version, build_image, generate_key
 from tests.busy import ANY_LAG
 from tests.protocols.http.transport.certificates import authority
 from tools.backend.backend import Backend, BackendConfig
+from tools.backend.config import Listen
 from tools.backend.faces.base import TlsFiles
 from tools.fleet.audit import AuditResult, Belief, audit
 from tools.fleet.shard import ShardSnapshot, open_shard
@@ -118,7 +119,7 @@ async def test_devices_with_certificates_of_their_own(tmp_path: Path):
 
     snapshot, _, result = await updated(
         5,
-        replace(CONFIG, http_tls=tls),
+        replace(CONFIG, listen={"http": Listen(tls=tls)}),
         certificates,
         misbehave=((Misbehaviour.CLONED_IDENTITY, 1.0), (Misbehaviour.STALE_CREDENTIAL, 1.0)),
     )

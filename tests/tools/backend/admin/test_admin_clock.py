@@ -17,6 +17,7 @@ from tests.tools.backend.http_device import HttpDevice, in_process
 from tests.tools.backend.rest_client import administrator, logged_in
 from tests.tools.backend.scripted import ScriptedDevice
 from tests.tools.backend.virtual import CONFIG, started, virtual, world
+from tools.backend.config import Listen
 from tools.backend.timing import (
     DAY,
     HOUR,
@@ -252,7 +253,7 @@ async def test_a_campaign_of_next_week_runs_now() -> None:
 
 @virtual
 async def test_the_lifetime_of_a_registration_is_the_devices_own(tmp_path: Path) -> None:
-    config = replace(CONFIG, db=str(tmp_path / "b.db"), coap=WHERE)
+    config = replace(CONFIG, db=str(tmp_path / "b.db"), listen={"coap": Listen(WHERE)})
     async with Runtime.in_memory(seed=7) as runtime:
         async with started(runtime, config) as backend, administrator(backend) as admin:
             meter = ScriptedDevice(runtime, backend.coap_address, METER, lifetime=300)

@@ -16,6 +16,7 @@ from tests.tools.backend.scripted import ScriptedDevice
 from tests.tools.backend.test_restart import kill
 from tests.tools.backend.virtual import CONFIG, IMAGE, package, virtual
 from tools.backend.backend import Backend, BackendConfig
+from tools.backend.config import Listen
 from tools.backend.rest import v1_words
 from tools.backend.timing import DAY, HOUR
 
@@ -37,7 +38,9 @@ END
 
 
 def config_of(path: Path, listener: ScriptedListener) -> BackendConfig:
-    return replace(CONFIG, db=str(path), coap=ADDRESS, callback_transport=listener)
+    return replace(
+        CONFIG, db=str(path), listen={"coap": Listen(ADDRESS)}, callback_transport=listener
+    )
 
 
 async def watched(backend: Backend) -> None:

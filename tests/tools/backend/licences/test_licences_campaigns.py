@@ -19,6 +19,7 @@ from tests.tools.backend.scripted import ScriptedDevice
 from tests.tools.backend.test_restart import kill
 from tests.tools.backend.virtual import CONFIG, IMAGE, virtual, world
 from tools.backend.backend import Backend
+from tools.backend.config import Listen
 from tools.backend.faces.base import Position
 from tools.backend.inventory import EVENT_BILLED, MONTHLY_BILLED
 from tools.backend.licences.service import NOT_LICENSED
@@ -235,7 +236,12 @@ async def recount(backend: Backend, table: Any) -> int:
 @pytest.mark.parametrize("delay", [0.0, 0.001, 0.2, 0.5, 2.0])
 @virtual
 async def test_after_a_kill_the_figures_equal_a_recount(tmp_path: Path, delay: float) -> None:
-    config = replace(CONFIG, account=ACCOUNT, db=str(tmp_path / "b.db"), coap=("10.0.0.1", 5683))
+    config = replace(
+        CONFIG,
+        account=ACCOUNT,
+        db=str(tmp_path / "b.db"),
+        listen={"coap": Listen(("10.0.0.1", 5683))},
+    )
     async with Runtime.in_memory(seed=3) as runtime:
         backend = Backend(runtime, config)
         await backend.start()

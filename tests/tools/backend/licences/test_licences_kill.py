@@ -19,6 +19,7 @@ from agent.runtime.runtime import Runtime
 from tests.tools.backend.licence_office import ids
 from tests.tools.backend.process import BackendProcess, ok
 from tools.backend.backend import Backend, BackendConfig
+from tools.backend.config import Listen
 from tools.backend.inventory import MONTHLY_BILLED
 
 TOTAL = 1_500
@@ -84,7 +85,9 @@ async def holders(process: BackendProcess, api: httpx.AsyncClient) -> list[str]:
 async def prepare(process: BackendProcess, devices: Sequence[str]) -> None:
     """What the requests are about, put into the database that the process will open."""
     async with Runtime.in_memory() as runtime:
-        backend = Backend(runtime, BackendConfig(db=process.database, coap=("10.0.0.1", 5683)))
+        backend = Backend(
+            runtime, BackendConfig(db=process.database, listen={"coap": Listen(("10.0.0.1", 5683))})
+        )
         await backend.start()
         try:
             await backend.load_devices({"deviceId": device} for device in devices)

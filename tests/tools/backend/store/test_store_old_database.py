@@ -17,6 +17,7 @@ from tests.tools.backend.store.schemas import contents, differences, old_databas
 from tests.tools.backend.virtual import CONFIG, virtual
 from tools.backend.backend import Backend
 from tools.backend.campaigns import states
+from tools.backend.config import Listen
 from tools.backend.store.runners import SyncRunner
 from tools.backend.store.schema import open_schema
 
@@ -82,7 +83,7 @@ async def test_the_backend_goes_on_where_the_former_one_was(tmp_path: Path) -> N
         # The device that was told to install before the backend was killed.
         meter = ScriptedDevice(runtime, ADDRESS, "urn:imei:350000000000002")
         meter.version, meter.result = meter.new_version, 1
-        backend = Backend(runtime, replace(CONFIG, db=str(path), coap=ADDRESS))
+        backend = Backend(runtime, replace(CONFIG, db=str(path), listen={"coap": Listen(ADDRESS)}))
         await backend.start()
         assert backend.account.secret == "fixture-secret-0"
         believed = {name: belief.verdict for name, belief in backend.beliefs().items()}

@@ -12,7 +12,7 @@ import httpx
 from tests.tools.backend.rest_client import basic
 from tests.tools.backend.virtual import CONFIG, IMAGE, world
 from tools.backend.backend import Backend
-from tools.backend.inventory import Account
+from tools.backend.inventory import Account, Device
 
 ACCOUNT = "0242078689-00001"
 OTHER = "0242078689-00002"
@@ -29,6 +29,13 @@ FIRMWARE = {"OMADM": "modem-app", "LWM2M": "meter-app", "HTTP": "camera-app"}
 
 def ids(first: int, count: int) -> list[str]:
     return [str(first + number) for number in range(count)]
+
+
+def device(backend: Backend, device_id: str) -> Device:
+    """A device of the account, by its id."""
+    found = backend.inventory.by_id(ACCOUNT, device_id)
+    assert found is not None
+    return found
 
 
 async def stock(backend: Backend, count: int) -> None:

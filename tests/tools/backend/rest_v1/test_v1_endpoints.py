@@ -24,12 +24,14 @@ from tests.tools.backend.rest_v1.stock import (
     TOMORROW,
     Caller,
     add_account,
+    device,
     ids,
     request,
     served,
     stock,
 )
 from tests.tools.backend.virtual import CONFIG, started, virtual
+from tools.backend.inventory import MONTHLY_BILLED
 from tools.backend.rest import v1_reports
 from tools.backend.timing import DAY
 
@@ -84,7 +86,7 @@ async def test_get_firmware() -> None:
 async def test_get_devices() -> None:
     async with served() as backend:
         api = Caller(backend)
-        upgraded = backend.inventory.devices[f"urn:imei:{METER}"]
+        upgraded = device(backend, str(METER))
         upgraded.upgraded, upgraded.mdn = backend.time.now() + 196.079, "0000040881"
         for path in (f"/devices/{ACCOUNT}/index/0", f"/devices/{ACCOUNT}"):
             found = await api.told("GET", path)
@@ -148,6 +150,30 @@ async def test_post_upgrades_of_which_no_device_is_accepted() -> None:
         assert (await api.shown(made["id"]))["status"] == "RequestFailed"
         report = await api.report("RequestFailed")
         assert [item["id"] for item in report["reportList"]] == [made["id"]]
+
+
+@virtual
+async def test_post_upgrades_says_why_a_device_is_rejected() -> None:
+    async with served(4) as backend:
+        api = Caller(backend)
+        licensed, bare, suspended, other = ids(MODEM, 4)
+        account = replace(backend.account, purchase_type=MONTHLY_BILLED, licence_count=4)
+        backend.inventory.accounts[ACCOUNT] = account
+        wanted = [licensed, suspended, other]
+        await api.told("POST", f"/licenses/{ACCOUNT}/assign", json={"deviceList": wanted})
+        device(backend, suspended).line = "suspend"
+        device(backend, other).model = "other"
+        # A device that is named twice counts once.
+        made = await api.upgrade([licensed, bare, suspended, other, UNKNOWN, licensed])
+        await backend.runtime.clock.sleep(1)
+        found = (await api.shown(made["id"]))["deviceList"]
+        assert [item["deviceId"] for item in found] == [licensed, bare, suspended, other, UNKNOWN]
+        assert [item["status"] for item in found] == ["Device Accepted", *["Device Rejected"] * 4]
+        reasons = [item["resultReason"] for item in found[1:]]
+        for reason, word in zip(reasons, ("icense", "active", "model", "not found"), strict=True):
+            assert word in reason
+        listed = (await api.told("GET", f"/devices/{ACCOUNT}/index/0"))["deviceList"]
+        assert [item["licenseAssigned"] for item in listed[:4]] == [True, False, True, True]
 
 
 @virtual

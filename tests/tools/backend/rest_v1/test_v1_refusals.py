@@ -22,6 +22,7 @@ from tests.tools.backend.rest_v1.stock import (
     TOMORROW,
     Caller,
     add_account,
+    device,
     ids,
     request,
     served,
@@ -195,10 +196,22 @@ async def test_other_refusals() -> None:
 
 
 @virtual
+async def test_too_much_is_413() -> None:
+    async with served(1) as backend:
+        api = Caller(backend)
+        made = await api.upgrade([ONE])
+        for method, path in (("POST", "/upgrades"), ("PUT", f"{UPGRADE}/{made['id']}")):
+            answer = await api.send(method, path, content=b'"' + b"x" * (9 << 20) + b'"')
+            assert answer.status_code == 413
+            assert set(answer.json()) == {"errorCode", "errorMessage"}
+        assert len(backend.engine.book.campaigns) == 1
+
+
+@virtual
 async def test_a_campaign_of_another_version_is_none_of_v1() -> None:
     async with served(1) as backend:
         firmware = backend.inventory.packages[ACCOUNT, "meter-app"]
-        campaign = await backend.create_campaign([f"urn:imei:{METER}"], firmware)
+        campaign = await backend.create_campaign([device(backend, str(METER)).name], firmware)
         assert campaign.kind.version == 3
         text = await Caller(backend).refused("GET", f"{UPGRADE}/{campaign.id}")
         assert text == "Invalid upgradeId"

@@ -17,6 +17,7 @@ from tests.tools.backend.rest_v1.stock import (
     MODEM,
     TOMORROW,
     Caller,
+    device,
     ids,
     served,
 )
@@ -103,7 +104,7 @@ async def test_2_7_devices_can_be_added_to_or_removed_from_a_scheduled_upgrade()
 @virtual
 async def test_2_9_the_device_list_states_the_status_of_the_line_of_service() -> None:
     async with served() as backend:
-        backend.inventory.devices[f"urn:imei:{TWO}"].line = "suspend"
+        device(backend, TWO).line = "suspend"
         found = (await Caller(backend).told("GET", f"/devices/{ACCOUNT}/index/0"))["deviceList"]
         lines = {item["deviceId"]: item["status"] for item in found}
         assert (lines[ONE], lines[TWO]) == ("active", "suspend")
@@ -150,7 +151,7 @@ async def modem(mode: str) -> AsyncIterator[tuple[Backend, Caller, DmDevice]]:
     """A device that is off, and an upgrade for it that begins tomorrow."""
     async with served(1, timing="documented") as backend, in_process(backend) as client:
         backend.inventory.accounts[ACCOUNT] = replace(backend.account, omadm_mode=mode)
-        name = f"urn:imei:{ONE}"
+        name = device(backend, ONE).name
         account = (await backend.mint_dm_accounts([name]))[name]
         yield backend, Caller(backend), DmDevice(client, name, account)
 

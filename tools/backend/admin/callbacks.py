@@ -24,13 +24,8 @@ def router(backend: Backend) -> APIRouter:
         state: Literal["waiting", "delivered", "dropped"] | None = None,
         limit: Annotated[int, Query(ge=1, le=MAX_LISTED)] = 100,
     ) -> dict[str, Any]:
-        found = await backend.callbacks.recent()
-        chosen = [
-            message
-            for message in found
-            if account in (None, message.account) and state in (None, message.state)
-        ]
-        return {"callbacks": [shown(message) for message in chosen[:limit]]}
+        found = await backend.callbacks.recent(limit, account=account, state=state)
+        return {"callbacks": [shown(message) for message in found]}
 
     return routes
 

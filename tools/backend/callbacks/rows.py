@@ -168,9 +168,15 @@ def load_waiting(connection: Connection) -> list[Message]:
     return [Message(*row) for row in connection.execute(query)]
 
 
-def load_recent(connection: Connection, limit: int) -> list[Message]:
-    """The newest messages in any state, newest first."""
+def load_recent(
+    connection: Connection, limit: int, account: str | None, state: str | None
+) -> list[Message]:
+    """The newest messages, newest first; of one account or in one state where that is asked."""
     query = select(*_VIEW).order_by(tables.outbox.c.number.desc()).limit(limit)
+    if account is not None:
+        query = query.where(tables.outbox.c.account == account)
+    if state is not None:
+        query = query.where(tables.outbox.c.state == state)
     return [Message(*row) for row in connection.execute(query)]
 
 

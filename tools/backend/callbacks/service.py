@@ -181,11 +181,15 @@ class Callbacks:
         """Messages that wait, the oldest of each listener first."""
         return sorted(self._delivery.waiting(), key=lambda message: message.number)[:limit]
 
-    async def recent(self, limit: int = MAX_LISTED) -> list[Message]:
-        """The newest messages in whatever state, newest first; those that were delivered or dropped
-        for a week."""
+    async def recent(
+        self, limit: int = MAX_LISTED, *, account: str | None = None, state: str | None = None
+    ) -> list[Message]:
+        """The newest messages, newest first, of one account or in one state where that is asked;
+        those that were delivered or dropped for a week."""
         limit = max(0, min(limit, MAX_LISTED))
-        return await self._writer.read(lambda connection: rows.load_recent(connection, limit))
+        return await self._writer.read(
+            lambda connection: rows.load_recent(connection, limit, account, state)
+        )
 
     def counters(self) -> dict[str, int]:
         """For metrics. `listeners` and `waiting` are of now, the others since the start: messages

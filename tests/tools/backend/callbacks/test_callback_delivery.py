@@ -92,6 +92,9 @@ async def test_after_a_day_a_message_is_dropped(tmp_path: Path) -> None:
             (1, "dropped", "answered 404"),
         ]
         assert found[0].finished == found[1].finished
+        assert await made.callbacks.recent(account=ACCOUNT, state="dropped") != []
+        assert await made.callbacks.recent(state="waiting") == []
+        assert await made.callbacks.recent(account="0000000000-00009") == []
         [_first, second] = await made.rows(tables.outbox)
         assert second["body"] == '{"n": 2}'  # what nobody got can be looked at
         # A younger one is tried all the same.

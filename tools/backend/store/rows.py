@@ -7,11 +7,21 @@ same kind into one executemany.
 from __future__ import annotations
 
 import json
-from collections.abc import Iterator, Sequence
+from collections.abc import Collection, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from sqlalchemy import Connection, Float, RowMapping, bindparam, delete, insert, select, update
+from sqlalchemy import (
+    Connection,
+    Float,
+    RowMapping,
+    Select,
+    bindparam,
+    delete,
+    insert,
+    select,
+    update,
+)
 from sqlalchemy.dialects import postgresql
 
 from tools.backend.errors import StoreError
@@ -22,6 +32,10 @@ from tools.backend.timing import Origin
 INSERT = postgresql.insert
 """`INSERT` with `ON CONFLICT`, for both databases: SQLite took the syntax over from PostgreSQL, and
 PostgreSQL's construct compiles on SQLite; the reverse is not so."""
+
+
+CHUNK = 2_000
+"""Rows that are fetched at once when everything is loaded."""
 
 
 def upsert(table: Any, *keys: str) -> Any:
@@ -173,29 +187,53 @@ def row_of(record: Any) -> dict[str, Any]:
     return {name: getattr(record, name) for name in record.__slots__}
 
 
+def _rows(
+    connection: Connection, query: Select[Any], shared: Collection[str] = ()
+) -> Iterator[dict[str, Any]]:
+    """The rows of a query as they come. Columns in `shared` say the same in very many rows, so that
+    each text is held in memory once."""
+    result = connection.execute(query, execution_options={"yield_per": CHUNK})
+    names = list(result.keys())
+    positions = [names.index(name) for name in shared]
+    memo: dict[Any, Any] = {}
+    for row in result:
+        values = list(row)
+        for position in positions:
+            value = values[position]
+            values[position] = memo.setdefault(value, value)
+        # Plain dicts: looking up a column in a row of SQLAlchemy costs ten times as much.
+        yield dict(zip(names, values, strict=True))
+
+
 def load_accounts(connection: Connection) -> Iterator[Account]:
-    for row in connection.execute(select(tables.accounts)).mappings():
+    for row in _rows(connection, select(tables.accounts)):
         yield Account(**row)
 
 
+SHARED_DEVICE = ("account", "make", "model", "firmware", "delivery", "protocol", "token", "line")
+
+
 def load_devices(connection: Connection) -> Iterator[Device]:
-    for row in connection.execute(select(tables.devices)).mappings():
+    for row in _rows(connection, select(tables.devices), SHARED_DEVICE):
         yield Device(**row)
 
 
 def load_packages(connection: Connection) -> Iterator[Firmware]:
-    for row in connection.execute(select(tables.packages)).mappings():
+    for row in _rows(connection, select(tables.packages)):
         yield Firmware(**row)
 
 
 def load_files(connection: Connection) -> Iterator[ConfigFile]:
-    for row in connection.execute(select(tables.files)).mappings():
+    for row in _rows(connection, select(tables.files)):
         yield ConfigFile(**row)
+
+
+SHARED_REGISTRATION = ("face", "host", "version", "binding", "objects")
 
 
 def load_registrations(connection: Connection, face: str) -> list[Registration]:
     query = select(tables.registrations).where(tables.registrations.c.face == face)
-    return [Registration(**row) for row in connection.execute(query).mappings()]
+    return [Registration(**row) for row in _rows(connection, query, SHARED_REGISTRATION)]
 
 
 def load_content(connection: Connection, digest: str) -> bytes:
@@ -207,16 +245,20 @@ def load_content(connection: Connection, digest: str) -> bytes:
     return body
 
 
-def load_campaigns(connection: Connection) -> Sequence[RowMapping]:
-    query = select(tables.campaigns).order_by(tables.campaigns.c.number)
-    return connection.execute(query).mappings().all()
+def load_campaigns(connection: Connection) -> Iterator[Mapping[str, Any]]:
+    """In the order of creation."""
+    return _rows(connection, select(tables.campaigns).order_by(tables.campaigns.c.number))
 
 
-def load_members(connection: Connection) -> Sequence[RowMapping]:
+SHARED_MEMBER = ("campaign", "delivery", "status", "said", "reason", "shown_status", "shown_reason")
+
+
+def load_members(connection: Connection) -> Iterator[Mapping[str, Any]]:
+    """By campaign and device."""
     query = select(tables.campaign_devices).order_by(
         tables.campaign_devices.c.campaign, tables.campaign_devices.c.device
     )
-    return connection.execute(query).mappings().all()
+    return _rows(connection, query, SHARED_MEMBER)
 
 
 def load_attempts(connection: Connection, device: str) -> Sequence[RowMapping]:

@@ -194,7 +194,7 @@ class FirmwareSync:
             return done
 
         timer = Timer(lambda _now: all_done.set())
-        self._wheel.arm(timer, self._time.on_wheel(self._time.now() + READ_LIMIT))
+        self._wheel.arm(timer, self._time.on_wheel(self._time.after(READ_LIMIT)))
         try:
             for name, device in waiting.items():
                 link = self._ask(device, done_of(name))
@@ -274,7 +274,7 @@ class FirmwareSync:
             self._wheel.disarm(self._timer)
         else:
             end = self._requests[oldest].requested + REQUEST_LIFE
-            self._wheel.arm(self._timer, self._time.on_wheel(end))
+            self._time.arm(self._wheel, self._timer, end)
 
     def _expire(self) -> None:
         limit = self._time.now() - REQUEST_LIFE

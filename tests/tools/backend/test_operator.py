@@ -306,7 +306,9 @@ async def test_only_with_a_token_and_only_the_own_devices() -> None:
         transport = httpx.ASGITransport(app=backend.app)
         async with httpx.AsyncClient(transport=transport, base_url="http://test") as client:
             assert (await client.get(f"/operator/devices/{ONE}")).status_code == 401
-        await backend.load_devices([{"deviceId": ONE, "account": "0000000000-00002"}])
+        other = replace(backend.account, name="0000000000-00002")
+        backend.inventory.accounts[other.name] = other
+        await backend.load_devices([{"deviceId": ONE, "account": other.name}])
         async with logged_in(backend) as client:
             for method in ("GET", "DELETE"):
                 answer = await client.request(method, f"/operator/devices/{ONE}")

@@ -10,7 +10,16 @@ from typing import TYPE_CHECKING, Any
 
 from fastapi import Depends, FastAPI
 
-from tools.backend.admin import accounts, callbacks, clock, devices, firmware, health, metrics
+from tools.backend.admin import (
+    accounts,
+    callbacks,
+    cells,
+    clock,
+    devices,
+    firmware,
+    health,
+    metrics,
+)
 from tools.backend.admin.request_meter import RequestMeter
 from tools.backend.admin.token import AdminToken
 from tools.backend.page.routes import page_router
@@ -25,6 +34,7 @@ TOPICS = (
     accounts.router,
     devices.router,
     firmware.router,
+    cells.router,
     callbacks.router,
     clock.router,
 )

@@ -17,8 +17,7 @@ the message must be able to send another one.
 Messages to one device leave in the order of their acceptance. There is one socket for each family
 of addresses, one timer for all validities, and no Task.
 
-Cells are names so far. Their capacity belongs here too, beside the attachments: `cell_of` is what a
-scheduler asks.
+Cells are names, with a capacity each (`cells`): a scheduler asks `cell_of` and `cells.limit`.
 """
 
 from __future__ import annotations
@@ -40,6 +39,7 @@ from agent.runtime.wheel import Timer
 from tools.backend.errors import BackendError, RequestRefused, StoreError
 from tools.backend.inventory import Inventory
 from tools.backend.operator_network import rows
+from tools.backend.operator_network.cells import CellCapacities, check_cell
 from tools.backend.operator_network.rows import Attachment, ShortMessage
 from tools.backend.store.writer import Writer
 from tools.backend.timing import BackendTime
@@ -53,9 +53,6 @@ MAX_WAITING = 32
 
 MAX_VALIDITY = 7 * 24 * 3600.0
 """Seconds; usual centres keep a message for a week."""
-
-MAX_CELL = 64
-"""Characters of a cell's name."""
 
 REMEMBERED = 4_096
 """Reports of messages that are done, kept for whoever asks; in memory, the newest."""
@@ -106,6 +103,7 @@ class OperatorNetwork:
         self._timer = Timer(self._expire)
         self._number = 0
         self._stopped = False
+        self.cells = CellCapacities(writer)
         self.on_attach: list[Callable[[Attachment], None]] = []
         """Called when an attachment is durable."""
         self.on_detach: list[Callable[[str], None]] = []
@@ -117,6 +115,7 @@ class OperatorNetwork:
 
     def load(self, connection: Connection, starts: int) -> None:
         """Read back what a former run left. `starts` is how often the backend has started."""
+        self.cells.load(connection)
         for attachment in rows.load_attachments(connection):
             self._attached[attachment.device_id] = attachment
         for message in rows.load_messages(connection):
@@ -148,8 +147,7 @@ class OperatorNetwork:
     async def attach(self, device: str, cell: str, push: Address) -> Attachment:
         """A device is served by `cell` and takes datagrams at `push`; returns when it is durable.
         A device that is attached moves. Raises RequestRefused for a bad cell or address."""
-        if not 0 < len(cell) <= MAX_CELL or not cell.isprintable():
-            raise RequestRefused(f"cell: 1 to {MAX_CELL} printable characters")
+        check_cell(cell)
         device_id = self.id_of(device)
         attachment = Attachment(device_id, cell, *check_push(push), self._time.now())
         former = self._attached.get(device_id)

@@ -14,8 +14,8 @@ from pydantic import BaseModel, ConfigDict, Field, StrictStr
 
 from tools.backend.errors import RequestRefused
 from tools.backend.inventory import DEVICE_ID, Account
+from tools.backend.operator_network.cells import MAX_CELL
 from tools.backend.operator_network.network import (
-    MAX_CELL,
     MAX_PDU,
     MAX_VALIDITY,
     MessageRefused,

@@ -287,6 +287,25 @@ async def test_keyboard_alone_is_enough(chromium: Browser, served: Served) -> No
     assert await chromium.run("return document.activeElement.id") == "main"
 
 
+async def test_focus_survives_what_changes_around_it(chromium: Browser, served: Served) -> None:
+    names = imeis(4)
+    campaign = await served.campaign(names, "Focused")
+    await sign_in(chromium, served, f"#/campaigns/{campaign.id}")
+    await chromium.says("350000000000002")
+    await live(chromium)
+    await chromium.run("document.querySelector('.members a[href$=\"0002\"]').focus()")
+    served.switch_on(names)
+    await chromium.says("4 upgraded")
+    await chromium.says("Upgrade completed successfully")
+    assert await chromium.run("return document.activeElement.textContent") == "350000000000002"
+    await go(chromium, "#/campaigns")
+    await live(chromium)
+    await chromium.run("document.querySelector('.campaign a').focus()")
+    await served.campaign(imeis(1, 350000000000900), "One more", "3.0.0")
+    await chromium.says("One more")
+    assert await chromium.run("return document.activeElement.textContent") == "Focused"
+
+
 async def test_layout_stays_where_it_is(chromium: Browser, served: Served) -> None:
     campaign = await served.campaign(imeis(30), "Steady")
     await sign_in(chromium, served, f"#/campaigns/{campaign.id}")
@@ -303,3 +322,30 @@ async def test_layout_stays_where_it_is(chromium: Browser, served: Served) -> No
     await asyncio.sleep(0.5)
     # Up to 0.1 counts as good (web.dev, Cumulative Layout Shift).
     assert await chromium.run("return window.shift") < 0.1
+
+
+async def test_event_parser_follows_the_standard(chromium: Browser, served: Served) -> None:
+    """Section 9.2.6 of the HTML standard, however the stream is cut into pieces."""
+    stream = (
+        ': a comment\n\nid: 1-7\r\nevent: campaign\r\ndata: {"a":\r\ndata: 1}\r\n\r\n'
+        "data:no space\rid\rretry: 5\r\revent: empty\n\ndata: last\nid: 1-8\n\ndata: unfinished\n"
+    )
+    await chromium.open(served.url)
+    for size in range(1, 12):
+        found = await chromium.run(
+            "return import('/page/feed.js').then(({ EventParser }) => {"
+            "  const events = [];"
+            "  const parser = new EventParser((kind, data) => "
+            "    events.push([kind, data, parser.lastId]));"
+            "  for (let at = 0; at < arguments[0].length; at += arguments[1])"
+            "    parser.push(arguments[0].slice(at, at + arguments[1]));"
+            "  return events;"
+            "});",
+            stream,
+            size,
+        )
+        assert found == [
+            ["campaign", '{"a":\n1}', "1-7"],
+            ["message", "no space", ""],
+            ["message", "last", "1-8"],
+        ], size

@@ -69,7 +69,7 @@ class CampaignViews:
         rows = []
         for campaign in found[:CAMPAIGNS]:
             rows.append(self.row(campaign))
-            # The first look at a campaign counts its devices: 5 ms for 100,000 of them.
+            # To look at a campaign may be to count its devices, 5 ms for 100,000 of them.
             await asyncio.sleep(0)
         more = len(found) > CAMPAIGNS
         return CampaignPage(campaigns=rows, next=rows[-1].number if more else None)

@@ -248,6 +248,11 @@ class Feed:
 
     # -- clients ---
 
+    @property
+    def clients(self) -> int:
+        """How many feeds are open."""
+        return len(self._clients)
+
     def open(self, topic: Topic, last_id: str = "") -> Client:
         """A new client, who will get what has changed since `last_id`. Raises FeedFull."""
         if self._stopped or len(self._clients) >= MAX_CLIENTS:

@@ -10,7 +10,7 @@ says what was so at the end of each step in which something happened, and nothin
 When a series is full, its steps get twice as long and only the last entry of each is kept.
 
 Not everything is told: devices come and go, and the checks of a new campaign change them silently.
-So all devices are counted again (8 ms for 100,000) once in each step, when the campaign itself gets
+So all devices are counted again (5 ms for 100,000) once in each step, when the campaign itself gets
 another status, when the numbers do not add up, and when somebody looks at that one campaign.
 
 All of it is in memory: after a restart the numbers are counted anew, and the series begins there.
@@ -32,7 +32,7 @@ FIRST_STEP = 1.0
 """Seconds of a step at first; a campaign in the demo takes some ten."""
 
 EXACT = 5_000
-"""Devices of a campaign that are counted again for a list and for each event, 0.4 ms; for more of
+"""Devices of a campaign that are counted again for a list and for each event, 0.3 ms; for more of
 them the running numbers do, which a step later are right in any case."""
 
 CHANGES = 32

@@ -24,6 +24,10 @@ REPEATED = 3
 """Equal check-ins in a row that are listed one by one; more become one entry. A device of the
 immediate timing comes every five seconds."""
 
+SAME = 1.0
+"""Seconds between the end of an attempt and the change of the status that comes of it; the clock is
+read for each."""
+
 LONGEST = 200
 """Characters of a log entry that are shown."""
 
@@ -88,7 +92,7 @@ def of_attempts(attempts: Iterable[Attempt], members: Iterable[Member]) -> list[
             )
         )
         ended = attempt.finished
-        if ended is None or told.get((campaign.id, attempt.status)) == ended:
+        if ended is None or abs(ended - told.get((campaign.id, attempt.status), 0.0)) < SAME:
             continue
         entries.append(
             TimelineEntry(

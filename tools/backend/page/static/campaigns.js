@@ -2,8 +2,8 @@
 
 import { StateChart, bar, inOrder, swatch } from "./chart.js";
 import {
-  campaignLink, chip, deviceLink, empty, facts, fill, h, instant, label, number, pager, plural,
-  setText, table, time,
+  Pages, campaignLink, chip, deviceLink, empty, facts, fill, h, instant, label, number, patch,
+  plural, setText, table, time,
 } from "./dom.js";
 import { paced, reader } from "./loading.js";
 import { read } from "./session.js";
@@ -33,8 +33,8 @@ function card(first) {
         `account ${first.account}`].join(" · ")),
     progress, text);
   const update = (row) => {
-    fill(status, chip(row.status));
-    fill(progress, bar(row.counts));
+    patch(status, chip(row.status));
+    patch(progress, bar(row.counts));
     setText(text, sums(row) + (row.final ? "" : ` · ends by ${instant(row.ends)}`));
   };
   update(first);
@@ -54,7 +54,6 @@ export function campaignsView(root, { parameters, failed, ready }) {
     list, foot);
 
   let cards = new Map();
-  let before = [null]; // where this page and those before it begin
   running.checked = parameters.has("running");
 
   const summary = reader((signal) => read("summary", {}, signal), (data) => {
@@ -68,20 +67,22 @@ export function campaignsView(root, { parameters, failed, ready }) {
         data.accounts.map((name) => h("option", { value: name, selected: name === chosen }, name)));
     }
   }, failed);
+  const pages = new Pages(null, foot, () => page());
   const page = reader((signal) => read("campaigns", {
-    before: before.at(-1), account: account.value, running: running.checked }, signal), (data) => {
-    cards = new Map(data.campaigns.map((row) => [row.id, card(row)]));
-    fill(list, [...cards.values()].map((item) => item.element));
-    fill(foot, data.campaigns.length ? null : empty("No campaign."),
-      pager(before.length > 1, data.next !== null, (step) => {
-        if (step > 0) before.push(data.next);
-        else before.pop();
-        page();
-      }));
+    before: pages.place, account: account.value, running: running.checked }, signal), (data) => {
+    const known = cards;
+    cards = new Map(data.campaigns.map((row) => [row.id, known.get(row.id) ?? card(row)]));
+    for (const row of data.campaigns) cards.get(row.id).update(row);
+    // Those that stay are not touched: they may have the keyboard's focus.
+    for (const [id, item] of known) if (!cards.has(id)) item.element.remove();
+    [...cards.values()].forEach(({ element }, index) => {
+      if (list.children[index] !== element) list.insertBefore(element, list.children[index] ?? null);
+    });
+    patch(foot, data.campaigns.length ? null : empty("No campaign."), pages.buttons(data.next));
     ready();
   }, failed);
   const again = paced(1000, () => { summary(); page(); });
-  const anew = () => { before = [null]; page(); };
+  const anew = () => { pages.reset(); page(); };
   account.addEventListener("change", anew);
   running.addEventListener("change", anew);
 
@@ -93,7 +94,7 @@ export function campaignsView(root, { parameters, failed, ready }) {
       if (kind !== "campaign") return;
       const known = cards.get(data.id);
       if (known) known.update(data);
-      else if (before.length === 1) again();
+      else if (pages.atFirst) again();
     },
     stop() { summary.stop(); page.stop(); again.stop(); },
   };
@@ -125,31 +126,35 @@ export function campaignView(root, { name, parameters, failed, ready }) {
   const chart = new StateChart(plot);
   let history = null;
   let status = parameters.get("status") ?? "";
-  let offsets = [0];
   let shown = ""; // the campaign's status that the plan was read with
 
   const numbers = (row) => {
-    fill(head, h("h1", null, titled(row)), chip(row.status));
+    patch(head, h("h1", null, titled(row)), chip(row.status));
     setText(meta, [`Campaign #${row.number}`, row.kind, row.protocol, `account ${row.account}`,
       sums(row)].join(" · "));
-    fill(sum, bar(row.counts));
+    patch(sum, bar(row.counts));
     const names = inOrder(Object.keys(row.counts)).reverse();
-    const choose = (text) => () => { status = text; offsets = [0]; numbers(row); rows(); };
     const entry = (text, box, title, count) => h("li", null, h("button", {
-      type: "button", class: "pick", aria: { pressed: String(status === text) }, title: text || "All",
-      on: { click: choose(text) } }, box, h("span", null, title), h("b", null, number(count))));
-    // Rebuilt in place would lose the keyboard's focus; the button of that status gets it back.
-    const focused = legend.contains(document.activeElement)
-      ? document.activeElement.getAttribute("title") : null;
-    fill(legend, entry("", h("i", { class: "swatch none" }), "All", row.devices),
+      type: "button", class: "pick", aria: { pressed: String(status === text) },
+      title: text || "All", data: { status: text } },
+    box, h("span", null, title), h("b", null, number(count))));
+    patch(legend, entry("", h("i", { class: "swatch none" }), "All", row.devices),
       names.map((text) => entry(text, swatch(text), label(text), row.counts[text])));
-    if (focused !== null) {
-      [...legend.querySelectorAll("button")].find((item) => item.getAttribute("title") === focused)?.focus();
-    }
   };
+  legend.addEventListener("click", (event) => {
+    const button = event.target.closest("button");
+    if (!button) return;
+    status = button.dataset.status;
+    for (const other of legend.querySelectorAll("button")) {
+      other.setAttribute("aria-pressed", String(other === button));
+    }
+    pages.reset();
+    rows();
+  });
+  const pages = new Pages(0, members, () => rows());
   const rows = reader((signal) => read(`campaigns/${encodeURIComponent(name)}/devices`, {
-    status, offset: offsets.at(-1), search: search.value.trim() }, signal), (data) => {
-    fill(members, data.members.length ? table(
+    status, offset: pages.place, search: search.value.trim() }, signal), (data) => {
+    patch(members, data.members.length ? table(
       status ? `Devices in status ${label(status)}` : "Devices in all statuses",
       ["Device", "Status", "Reason", "Attempts", "Changed", "Next attempt"],
       data.members.map((member) => [
@@ -159,11 +164,7 @@ export function campaignView(root, { name, parameters, failed, ready }) {
         [member.reason, member.said ? h("small", null, ` (${member.said})`) : null],
         number(member.attempts), time(member.updated), time(member.next),
       ])) : empty("No such device."),
-    pager(offsets.length > 1, data.next !== null, (step) => {
-      if (step > 0) offsets.push(data.next);
-      else offsets.pop();
-      rows();
-    }));
+    pages.buttons(data.next));
   }, failed);
   const detail = reader((signal) => read(`campaigns/${encodeURIComponent(name)}`, {}, signal), (data) => {
     numbers(data);
@@ -172,7 +173,7 @@ export function campaignView(root, { name, parameters, failed, ready }) {
     chart.say(data.since > data.created + 1
       ? `Since the backend was started, ${instant(data.since)}; what was before is not kept.`
       : "Since the campaign was made.");
-    fill(about, facts([
+    patch(about, facts([
       ["Package", `${data.package}, ${version(data)}`],
       ["For", `${data.make} ${data.model}`],
       ["Dates", `${data.startDate} to ${data.endDate}`],
@@ -186,7 +187,7 @@ export function campaignView(root, { name, parameters, failed, ready }) {
       ["Assigns licences itself", data.autoAssign ? "yes" : ""],
       ["SHA-256", h("code", null, data.digest), true],
     ]));
-    fill(changes, data.changes.length ? h("section", { class: "card" },
+    patch(changes, data.changes.length ? h("section", { class: "card" },
       h("h2", null, "Status of the campaign"),
       h("ol", { class: "steps" }, data.changes.map((change) =>
         h("li", null, chip(change.status), " ", time(change.time))))) : null);
@@ -195,7 +196,7 @@ export function campaignView(root, { name, parameters, failed, ready }) {
   }, failed);
   const later = paced(2000, () => rows());
   const whole = paced(1000, () => { detail(); later(); });
-  search.addEventListener("input", paced(300, () => { offsets = [0]; rows(); }));
+  search.addEventListener("input", paced(300, () => { pages.reset(); rows(); }));
 
   return {
     topic: `campaign/${name}`,

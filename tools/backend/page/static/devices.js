@@ -1,7 +1,8 @@
 // The search for devices, and one device with its timeline.
 
 import {
-  campaignLink, chip, deviceLink, empty, facts, fill, h, instant, number, pager, plural, table, time,
+  Pages, campaignLink, chip, deviceLink, empty, facts, fill, h, instant, number, patch, plural, table,
+  time,
 } from "./dom.js";
 import { paced, reader } from "./loading.js";
 import { read } from "./session.js";
@@ -20,14 +21,14 @@ export function devicesView(root, { parameters, failed, ready }) {
       h("div", null, h("label", { for: "account" }, "Account"), account)),
     list);
 
-  let places = [""];
+  const pages = new Pages("", list, () => page());
   const summary = reader((signal) => read("summary", {}, signal), (data) => {
     fill(account, h("option", { value: "" }, "All accounts"), data.accounts.map((name) =>
       h("option", { value: name, selected: name === parameters.get("account") }, name)));
   }, failed);
   const page = reader((signal) => read("devices", {
-    search: search.value.trim(), account: account.value, after: places.at(-1) }, signal), (data) => {
-    fill(list, data.devices.length ? table("Devices",
+    search: search.value.trim(), account: account.value, after: pages.place }, signal), (data) => {
+    patch(list, data.devices.length ? table("Devices",
       ["Device", "Name", "Make and model", "Version", "Protocol", "Account"],
       data.devices.map((device) => [
         deviceLink(device.deviceId), device.name, `${device.make} ${device.model}`,
@@ -35,11 +36,7 @@ export function devicesView(root, { parameters, failed, ready }) {
         [device.protocol, device.line === "active" ? null : h("small", null, ` ${device.line}`)],
         device.account,
       ])) : empty("No such device."),
-    pager(places.length > 1, data.next !== null, (step) => {
-      if (step > 0) places.push(data.next);
-      else places.pop();
-      page();
-    }));
+    pages.buttons(data.next));
     ready();
   }, failed);
   const anew = paced(250, () => {
@@ -48,7 +45,7 @@ export function devicesView(root, { parameters, failed, ready }) {
     if (search.value.trim()) query.set("search", search.value.trim());
     if (account.value) query.set("account", account.value);
     history.replaceState(null, "", `#/devices${query.size ? `?${query}` : ""}`);
-    places = [""];
+    pages.reset();
     page();
   });
   search.addEventListener("input", anew);
@@ -82,13 +79,13 @@ export function deviceView(root, { name, failed, ready }) {
 
   const detail = reader((signal) => read(`devices/${encodeURIComponent(name)}`, {}, signal), (data) => {
     const where = data.attached;
-    fill(body, h("h1", null, data.deviceId), h("p", { class: "soft" }, data.name),
+    patch(body, h("h1", null, data.deviceId), h("p", { class: "soft" }, data.name),
       h("section", { class: "card" }, h("h2", null, "What is known"), facts([
         ["Make and model", `${data.make} ${data.model}`], ["Firmware", data.firmware || "not known"],
         ["Protocol", data.protocol], ["Account", data.account], ["Line", data.line],
         ["Mobile number", data.mdn], ["Package delivery", data.delivery],
         ["Licence", data.licensed ? "assigned" : "none"],
-        ["Network", where ? `cell ${where.cell}, since ${instant(where.since)}` : "not attached"],
+        ["Serving cell", where ? `${where.cell}, since ${instant(where.since)}` : "not attached"],
         ["Takes pushes at", where?.push],
         ["Short messages waiting", data.waitingMessages ? number(data.waitingMessages) : ""],
         ["Said last", data.seen && [data.seen.state, data.seen.result, data.seen.version]
@@ -118,7 +115,9 @@ export function deviceView(root, { name, failed, ready }) {
     refresh: again,
     on(kind) {
       // Check-ins and logs are not told one by one; every other sign of life looks for them.
-      if (kind === "changed" || (kind === "clock" && ++beats % 2 === 0)) again();
+      if (kind === "changed" || (kind === "clock" && !document.hidden && ++beats % 2 === 0)) {
+        again();
+      }
     },
     stop() { detail.stop(); again.stop(); },
   };

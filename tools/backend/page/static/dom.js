@@ -38,6 +38,41 @@ export function fill(element, ...children) {
   return element;
 }
 
+// Make what an element holds like these children, in place: what stays the same keeps the keyboard's
+// focus and a click that is under way. For children without listeners, which would be those of before.
+export function patch(element, ...children) {
+  const fresh = fill(document.createElement("div"), ...children);
+  morphChildren(element, fresh);
+}
+
+function morphChildren(old, fresh) {
+  const wanted = [...fresh.childNodes];
+  const there = [...old.childNodes];
+  wanted.forEach((node, index) => {
+    if (index < there.length) morph(there[index], node);
+    else old.append(node);
+  });
+  there.slice(wanted.length).forEach((node) => node.remove());
+}
+
+function morph(old, fresh) {
+  if (old.nodeName !== fresh.nodeName) {
+    old.replaceWith(fresh);
+  } else if (old.nodeType === Node.TEXT_NODE) {
+    if (old.data !== fresh.data) old.data = fresh.data;
+  } else {
+    for (const { name } of [...old.attributes]) {
+      if (name !== "style" && !fresh.hasAttribute(name)) old.removeAttribute(name);
+    }
+    for (const { name, value } of fresh.attributes) {
+      // The policy lets scripts set styles, but not the attribute.
+      if (name !== "style" && old.getAttribute(name) !== value) old.setAttribute(name, value);
+    }
+    if (old.style.cssText !== fresh.style.cssText) old.style.cssText = fresh.style.cssText;
+    morphChildren(old, fresh);
+  }
+}
+
 // Set a text only when it is another one, so that nothing blinks or is read out twice.
 export function setText(element, text) {
   if (element.textContent !== text) element.textContent = text;
@@ -98,13 +133,39 @@ export function table(caption, columns, rows) {
       h("td", { data: { label: columns[index] } }, h("span", null, cell)))))));
 }
 
-// Buttons for a list that comes page by page.
-export function pager(previous, next, move) {
+function pager(previous, next) {
   if (!previous && !next) return null;
   const button = (text, there, step) => h("button", {
-    type: "button", disabled: !there, on: { click: () => move(step) } }, text);
+    type: "button", disabled: !there, data: { step } }, text);
   return h("nav", { class: "pager", aria: { label: "Pages" } },
     button("Previous", previous, -1), button("Next", next, 1));
+}
+
+// Where a list is that comes page by page. `places` are where this page and those before it begin.
+export class Pages {
+  constructor(first, container, load) {
+    this.first = first;
+    this.load = load;
+    this.next = null;
+    this.reset();
+    container.addEventListener("click", (event) => {
+      const step = Number(event.target.closest("[data-step]")?.dataset.step ?? 0);
+      if (step > 0 && this.next !== null) this.places.push(this.next);
+      else if (step < 0 && this.places.length > 1) this.places.pop();
+      else return;
+      this.load();
+    });
+  }
+
+  reset() { this.places = [this.first]; }
+  get place() { return this.places.at(-1); }
+  get atFirst() { return this.places.length === 1; }
+
+  // The buttons, when the page has come and says where the next one begins.
+  buttons(next) {
+    this.next = next;
+    return pager(!this.atFirst, next !== null);
+  }
 }
 
 export const empty = (text) => h("p", { class: "empty" }, text);

@@ -1,6 +1,6 @@
 // Cells and callbacks: tables that the feed sends whole when they have changed.
 
-import { campaignLink, empty, fill, h, number, table, time } from "./dom.js";
+import { campaignLink, empty, fill, h, number, patch, table, time } from "./dom.js";
 import { reader } from "./loading.js";
 import { read } from "./session.js";
 
@@ -9,7 +9,7 @@ function tableView(path, title, note, draw) {
   return (root, { failed, ready }) => {
     const body = h("div", null);
     fill(root, h("h1", null, title), h("p", { class: "soft" }, note), body);
-    const show = (data) => { fill(body, draw(data)); ready(); };
+    const show = (data) => { patch(body, draw(data)); ready(); };
     const get = reader((signal) => read(path, {}, signal), show, failed);
     return {
       topic: path,

@@ -318,6 +318,18 @@ async def test_get_a_report_by_status() -> None:
 
 
 @virtual
+async def test_an_upgrade_that_whoever_runs_us_stops_has_failed() -> None:
+    async with served() as backend:
+        api = Caller(backend)
+        made = await api.upgrade(ids(MODEM, 1), startDate=TODAY)
+        await backend.runtime.clock.sleep(1)
+        await backend.engine.cancel(backend.engine.book.campaigns[made["id"]], customer=False)
+        assert (await api.shown(made["id"]))["status"] == "UpgradeFailed"
+        found = (await api.report("UpgradeFailed"))["reportList"]
+        assert [item["id"] for item in found] == [made["id"]]
+
+
+@virtual
 async def test_get_a_report_by_status_in_pages(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(v1_reports, "REPORT_PAGE", 2)
     async with served(5) as backend:

@@ -28,7 +28,10 @@ from tests.tools.backend.rest_v1.stock import (
     served,
 )
 from tests.tools.backend.virtual import virtual
+from tools.backend.errors import RequestRefused
 from tools.backend.refusals import Refusal
+from tools.backend.rest.v1_upgrades import end_date, start_date
+from tools.backend.timing import DAY, day_start
 
 ONE = str(MODEM)
 UPGRADE = f"/upgrades/{ACCOUNT}/upgrade"
@@ -245,6 +248,27 @@ SEGMENT = (
     .filter(lambda text: text not in (".", ".."))
     .map(lambda text: quote(text, safe=""))
 )
+
+
+DATES = st.one_of(
+    st.text(max_size=30),
+    st.dates().map(str),
+    st.datetimes(timezones=st.none() | st.timezones()).map(lambda moment: moment.isoformat()),
+    st.from_regex(r"\d{4}-\d\d-\d\d(T\d\d:\d\d(:\d\d)?(Z|[+-]\d\d:\d\d)?)?", fullmatch=True),
+)
+
+
+@given(text=DATES)
+def test_a_start_date_is_a_day_or_refused(text: str) -> None:
+    now = day_start("2030-01-01")
+    try:
+        first = start_date(text, now)
+        last = end_date(None, first)
+    except RequestRefused as error:
+        assert error.message == "FotaPostUpgrades: invalid state date"
+    else:
+        assert day_start(first) >= now
+        assert day_start(last) == day_start(first) + 3 * DAY
 
 
 @settings(max_examples=15, deadline=None)

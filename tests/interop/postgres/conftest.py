@@ -9,8 +9,10 @@ PostgreSQL works, which a product must not do, and a test may.
 from __future__ import annotations
 
 import asyncio
+import tempfile
 from collections.abc import Callable, Iterator
 from itertools import count
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -23,12 +25,14 @@ from tools.backend.store.runners import Runner, Work
 
 
 @pytest.fixture(scope="session")
-def cluster(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Cluster]:
-    made = Cluster(tmp_path_factory.mktemp("postgres"))
-    made.create()
-    made.start()
-    yield made
-    made.stop("immediate")
+def cluster() -> Iterator[Cluster]:
+    # Not in pytest's folders: every run of pytest closes those to other users again.
+    with tempfile.TemporaryDirectory(prefix="fotilla-postgres-") as folder:
+        made = Cluster(Path(folder))
+        made.create()
+        made.start()
+        yield made
+        made.stop("immediate")
 
 
 @pytest.fixture

@@ -16,6 +16,7 @@ from collections.abc import Callable, Sequence
 from pathlib import Path
 
 from tools.bench import (
+    backend_campaigns,
     download_memory,
     exchange_cpu,
     http_memory,
@@ -48,6 +49,7 @@ GROUPS: tuple[tuple[tuple[str, ...], Measure], ...] = (
     (omadm_sessions.NAMES, omadm_sessions.measure),
     (omadm_memory.NAMES, omadm_memory.measure),
     (virtual_month.NAMES, virtual_month.measure),
+    (backend_campaigns.NAMES, backend_campaigns.measure),
 )
 ALL = tuple(name for names, _ in GROUPS for name in names)
 

@@ -1,0 +1,182 @@
+"""Large campaigns in the reference backend: how long the request takes, what a pass costs.
+
+The backend is a process of its own with a database in a file; the driver is its customer, over
+HTTP. While the request of a hundred thousand devices is under way another connection asks for
+something small again and again, and its longest wait is noted. A pass is measured by the CPU of the
+backend's process, database and callbacks' outbox included.
+"""
+
+from __future__ import annotations
+
+import datetime as dt
+import json
+import statistics
+import threading
+import time
+from typing import Any
+
+import httpx
+
+from tools.bench.backend_host import FIRST_ID
+from tools.bench.control import Measured
+from tools.bench.errors import BenchError
+from tools.bench.figures import Figure
+from tools.bench.setting import Setting
+
+__all__ = ["NAMES", "measure"]
+
+CREATE, WAIT, PAGE, FIRST_PASS, SMALL_PASS, GROWTH = NAMES = (
+    "backend_create",
+    "backend_create_wait",
+    "backend_page",
+    "backend_first_pass",
+    "backend_small_pass",
+    "backend_growth",
+)
+
+DEVICES, QUICK_DEVICES = 100_000, 10_000
+CHANGED = 1_000
+"""Devices that a small pass changes."""
+CELLS = 2_000
+PAGES = 30
+
+MOST_CREATE, MOST_WAIT, MOST_PAGE = 5.0, 0.1, 0.02  # seconds
+MOST_FIRST, MOST_SMALL = 5.0, 0.2  # seconds of CPU for 100,000 devices
+MOST_GROWTH = 1.15
+"""Ten times the devices may cost so many times ten times the CPU."""
+
+
+def measure(setting: Setting, wanted: frozenset[str]) -> list[Figure]:
+    if not wanted.intersection(NAMES):
+        return []
+    devices = QUICK_DEVICES if setting.quick else DEVICES
+    large = _run(setting, devices)
+    small = _run(setting, devices // 10)
+    share = devices / DEVICES
+    figures = [
+        _bounded(CREATE, large["create"], "s", MOST_CREATE * share),
+        _bounded(WAIT, large["wait"], "s", MOST_WAIT),
+        _bounded(PAGE, large["page"], "s", MOST_PAGE),
+        _bounded(FIRST_PASS, large["first"], "CPU s", MOST_FIRST * share),
+        _bounded(SMALL_PASS, large["small"], "CPU s", MOST_SMALL),
+        _bounded(GROWTH, large["first"] / (10 * small["first"]), "x linear", MOST_GROWTH),
+    ]
+    return [figure for figure in figures if figure.name in wanted]
+
+
+def _bounded(name: str, value: float, unit: str, most: float) -> Figure:
+    return Figure(name, value, unit, yardstick="at most", yardstick_value=most, bound=1.0)
+
+
+def _run(setting: Setting, devices: int) -> dict[str, float]:
+    told = {
+        "database": str(setting.folder / f"backend-{devices}.db"),
+        "devices": devices,
+        "cells": CELLS,
+        "callbacks": "http://127.0.0.1:9/never",  # its outbox fills, which is the dearest case
+    }
+    with Measured("tools.bench.backend_host", json.dumps(told)) as host:
+        known = host.ask("load", within=300.0)
+        with httpx.Client(base_url=known["url"], timeout=60.0) as api:
+            headers = _log_in(api, known)
+            api.headers.update(headers)
+            before = _cpu(host)
+            with Others(known["url"], known["account"], headers) as others:
+                seconds = _create(api, known, devices)
+                host.ask("checked", within=120.0)
+                checked = _cpu(host)
+                statuses = host.ask("planned", within=300.0)["statuses"]
+                planned = _cpu(host)
+            if sum(statuses.values()) != devices or "DeviceRejected" in statuses:
+                raise BenchError(f"the campaign has other devices than asked for: {statuses}")
+            host.ask("start", active=CHANGED, within=120.0)
+            started = _cpu(host)
+            page = _page(api, known)
+    return {
+        "create": seconds,
+        "wait": max(others.waits),
+        "checks": checked - before,
+        "first": planned - checked,
+        "small": started - planned,
+        "page": page,
+    }
+
+
+def _log_in(api: httpx.Client, known: dict[str, Any]) -> dict[str, str]:
+    account, secret = known["account"], known["secret"]
+    form = {"grant_type": "client_credentials"}
+    answer = api.post("/api/ts/v1/oauth2/token", data=form, auth=(account, secret))
+    bearer = {"Authorization": f"Bearer {answer.json()['access_token']}"}
+    login = {"username": account, "password": secret}
+    answer = api.post("/api/m2m/v1/session/login", json=login, headers=bearer)
+    return {**bearer, "VZ-M2M-Token": answer.json()["sessionToken"]}
+
+
+class Others:
+    """A customer who asks for something small all the time, and how long that took."""
+
+    def __init__(self, url: str, account: str, headers: dict[str, str]) -> None:
+        self.waits: list[float] = []
+        self._url, self._account, self._headers = url, account, headers
+        self._over = threading.Event()
+        self._asking = threading.Thread(target=self._ask)
+
+    def __enter__(self) -> Others:
+        self._asking.start()
+        time.sleep(0.1)
+        return self
+
+    def __exit__(self, *_error: object) -> None:
+        self._over.set()
+        self._asking.join()
+
+    def _ask(self) -> None:
+        with httpx.Client(base_url=self._url, headers=self._headers, timeout=60.0) as api:
+            api.get("/healthz")  # the connection
+            while not self._over.is_set():
+                began = time.perf_counter()
+                api.get(f"/api/fota/v3/subscriptions/{self._account}").raise_for_status()
+                self.waits.append(time.perf_counter() - began)
+                time.sleep(0.005)
+
+
+def _create(api: httpx.Client, known: dict[str, Any], devices: int) -> float:
+    """Seconds of the request."""
+    tomorrow = dt.datetime.fromtimestamp(known["now"], dt.UTC).date() + dt.timedelta(1)
+    body = {
+        "firmwareName": "app",
+        "firmwareFrom": "1.0.0",
+        "firmwareTo": "2.0.0",
+        "protocol": "LWM2M",
+        "startDate": tomorrow.isoformat(),
+        "endDate": (tomorrow + dt.timedelta(30)).isoformat(),
+        "autoAssignLicenseFlag": False,
+        "autoAddDevicesFlag": False,
+        "deviceList": [str(FIRST_ID + number) for number in range(devices)],
+    }
+    content = json.dumps(body).encode()
+    began = time.perf_counter()
+    answer = api.post(f"/api/fota/v3/campaigns/firmware/{known['account']}", content=content)
+    seconds = time.perf_counter() - began
+    if answer.status_code != 200:
+        raise BenchError(f"the campaign was refused: {answer.text[:200]}")
+    return seconds
+
+
+def _page(api: httpx.Client, known: dict[str, Any]) -> float:
+    """Median seconds of a page of 1,000 devices."""
+    taken = []
+    last = "0"
+    for _ in range(PAGES):
+        began = time.perf_counter()
+        answer = api.get(
+            f"/api/fota/v3/devices/{known['account']}", params={"lastSeenDeviceId": last}
+        ).json()
+        taken.append(time.perf_counter() - began)
+        last = answer["lastSeenDeviceId"]
+    return statistics.median(taken)
+
+
+def _cpu(host: Measured) -> float:
+    usage = host.ask("cpu")
+    return float(usage["user"] + usage["sys"])

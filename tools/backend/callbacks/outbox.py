@@ -119,7 +119,9 @@ class _Bucket:
 
     def put_back(self, taken: dict[object, Change], again: float) -> None:
         """The store did not take them."""
-        self.changes = taken | self.changes
+        newer = self.changes
+        # What was replaced meanwhile stays out, so that the numbers still ascend.
+        self.changes = {name: taken[name] for name in taken if name not in newer} | newer
         self.due = again
 
 

@@ -248,6 +248,15 @@ class OperatorNetwork:
             return report.state
         return ACCEPTED if number in self._held else ""
 
+    def messages(self, device: str) -> list[ShortMessage]:
+        """What waits for a device, in the order of acceptance."""
+        return list(self._waiting.get(self.id_of(device), ()))
+
+    def reports(self, device: str) -> list[MessageReport]:
+        """What became of messages to a device, as far as it is remembered, oldest first."""
+        device_id = self.id_of(device)
+        return [report for report in self._reports.values() if report.device_id == device_id]
+
     def waiting(self, device: str) -> int:
         """How many messages wait for a device."""
         return len(self._waiting.get(self.id_of(device), ()))

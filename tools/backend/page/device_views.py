@@ -137,6 +137,10 @@ class DeviceViews:
                 *timeline.of_attempts(attempts, members),
                 *timeline.of_check_ins(check_ins),
                 *timeline.of_logs(logs),
+                *timeline.of_messages(
+                    backend.operator.messages(device.device_id),
+                    backend.operator.reports(device.device_id),
+                ),
                 *timeline.of_attachment(backend.operator.attachment(device.device_id)),
             ]
         )

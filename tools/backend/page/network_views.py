@@ -17,10 +17,10 @@ CALLBACKS = 100
 
 
 async def cells(backend: Backend) -> Cells:
-    """The cells that serve somebody, by name."""
-    places = backend.engine.cells
+    """The cells that serve somebody, or have a capacity of their own, by name."""
+    places, capacities = backend.engine.cells, backend.operator.cells
     serving = backend.operator.serving()
-    names = sorted(serving)
+    names = sorted({*serving, *capacities.own()})
     return Cells(
         cells=[
             CellRow(
@@ -28,7 +28,7 @@ async def cells(backend: Backend) -> Cells:
                 attached=serving[name],
                 active=places.active(name),
                 waiting=places.waiting(name),
-                capacity=backend.engine.cell_limit(name),
+                capacity=capacities.limit(name),
             )
             for name in names[:CELLS]
         ],

@@ -8,8 +8,10 @@ from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
 
 from tools.backend.campaigns.records import Attempt, Campaign, Member
-from tools.backend.operator_network.rows import Attachment
+from tools.backend.operator_network.network import EXPIRED, SENT, MessageReport
+from tools.backend.operator_network.rows import Attachment, ShortMessage
 from tools.backend.page.models import TimelineEntry
+from tools.backend.timing import rfc3339
 
 __all__ = [
     "in_order",
@@ -18,11 +20,14 @@ __all__ = [
     "of_check_ins",
     "of_logs",
     "of_members",
+    "of_messages",
 ]
 
 REPEATED = 3
 """Equal check-ins in a row that are listed one by one; more become one entry. A device of the
 immediate timing comes every five seconds."""
+
+ENDED = {SENT: "sent", EXPIRED: "given up: its validity was over"}
 
 SAME = 1.0
 """Seconds between the end of an attempt and the change of the status that comes of it; the clock is
@@ -164,3 +169,25 @@ def of_attachment(attachment: Attachment | None) -> list[TimelineEntry]:
             title=f"Attached to cell {attachment.cell}",
         )
     ]
+
+
+def of_messages(
+    waiting: Iterable[ShortMessage], reports: Iterable[MessageReport]
+) -> list[TimelineEntry]:
+    """Short messages to the device: those that wait, and what became of the others."""
+    entries = [
+        TimelineEntry(
+            time=message.accepted,
+            kind="message",
+            title=f"A short message waits, {len(message.pdu)} bytes",
+            detail=f"valid until {rfc3339(message.expires)}",
+        )
+        for message in waiting
+    ]
+    entries += [
+        TimelineEntry(
+            time=report.when, kind="message", title=f"A short message was {ENDED[report.state]}"
+        )
+        for report in reports
+    ]
+    return entries

@@ -307,7 +307,51 @@ async def test_cells_and_callbacks() -> None:
         cells = (await read(client, "/page/api/cells"))["cells"]
         assert [(cell["name"], cell["attached"]) for cell in cells] == [("a", 1), ("b", 2)]
         assert all(cell["capacity"] > 0 and cell["active"] == 0 for cell in cells)
+        await backend.operator.cells.set("z", 7)
+        assert (await read(client, "/page/api/cells"))["cells"][-1] == {
+            "name": "z",
+            "attached": 0,
+            "active": 0,
+            "waiting": 0,
+            "capacity": 7,
+        }
         assert (await read(client, "/page/api/callbacks")) == {"callbacks": []}
+
+
+@virtual
+async def test_callbacks_are_listed_newest_first_without_their_listener() -> None:
+    async with served() as (backend, client, names):
+        url = "https://127.0.0.1/listener?key=secret-of-the-listener"
+        await backend.callbacks.register(backend.account.name, 3, url)
+        campaign = await backend.create_campaign(names, await package(backend))
+        await backend.runtime.clock.sleep(5)
+        answer = await client.get("/page/api/callbacks")
+        rows = answer.json()["callbacks"]
+        assert campaign.id in [row["campaign"] for row in rows]
+        numbers = [row["number"] for row in rows]
+        assert numbers == sorted(numbers, reverse=True) and len(numbers) > 0
+        assert {row["account"] for row in rows} == {backend.account.name}
+        assert "secret-of-the-listener" not in answer.text
+
+
+@virtual
+async def test_short_messages_are_in_the_timeline() -> None:
+    async with served() as (backend, client, names):
+        path = f"/page/api/devices/{names[0]}"
+
+        async def messages() -> list[str]:
+            entries = (await read(client, path))["timeline"]
+            return [entry["title"] for entry in entries if entry["kind"] == "message"]
+
+        await backend.operator.submit(names[0], b"hello", 60.0)
+        await backend.operator.submit(names[1], b"to another one", 60.0)
+        assert await messages() == ["A short message waits, 5 bytes"]
+        assert (await read(client, path))["waitingMessages"] == 1
+        await backend.runtime.clock.sleep(61)
+        assert await messages() == ["A short message was given up: its validity was over"]
+        await backend.operator.attach(names[0], "a", ("127.0.0.1", 5000))
+        await backend.operator.submit(names[0], b"again", 60.0)
+        assert (await messages())[0] == "A short message was sent"
 
 
 # -- what the files are ---

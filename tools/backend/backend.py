@@ -246,9 +246,8 @@ class Backend(NamedFaces, Administration):
         name = self.config.account
         known = self.inventory.accounts.get(name)
         waived = self.config.pilot_waived
-        account = replace(
-            known or Account(name, secrets.token_urlsafe(24), False), pilot_waived=waived
-        )
+        fresh = Account(name, secrets.token_urlsafe(24), False, subscribed=self.time.now())
+        account = replace(known or fresh, pilot_waived=waived)
         if account != known:
             connection.execute(store.PUT_ACCOUNT, store.row_of(account))
         self.inventory.accounts[name] = account

@@ -75,7 +75,8 @@ def router(backend: Backend) -> APIRouter:
             raise RequestRefused("The account exists already", code="CONFLICT", status=409)
         if len(accounts) + len(being_made) >= MAX_ACCOUNTS:
             raise RequestRefused(f"There are {MAX_ACCOUNTS} accounts already")
-        account = flagged(Account(asked.name, new_secret(), False), asked)
+        now = backend.time.now()
+        account = flagged(Account(asked.name, new_secret(), False, subscribed=now), asked)
         being_made.add(account.name)
         try:
             row = store.row_of(account)

@@ -148,7 +148,7 @@ async def test_an_account_from_its_making_to_its_use(tmp_path: Path) -> None:
                 "purchaseType": "TS-HFOTA-EVNT",
                 "licenseCount": 0,
                 "licensesUsed": 0,
-                "subscribed": None,
+                "subscribed": "2030-01-01T00:00:00.000Z",
                 "pilotWaived": False,
                 "omadmMode": "network_aware",
                 "v3Abort": False,

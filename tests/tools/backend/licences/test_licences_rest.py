@@ -79,6 +79,20 @@ async def test_get_subscriptions(base: str, model: str) -> None:
 
 
 @virtual
+async def test_a_subscription_begins_with_its_account() -> None:
+    async with world(replace(CONFIG, account=ACCOUNT)) as backend, logged_in(backend) as api:
+        await backend.runtime.clock.sleep(60)
+        found = await told(api, "GET", f"{V1}/subscriptions/{ACCOUNT}")
+        assert found == {
+            "accountName": ACCOUNT,
+            "purchaseType": EVENT_BILLED,
+            "licenseCount": 0,
+            "licenseUsedCount": 0,
+            "updateTime": "2030-01-01T00:00:00.000Z",
+        }
+
+
+@virtual
 async def test_the_purchase_type_is_a_comma_list() -> None:
     async with served(purchase_type=f"{MONTHLY_BILLED},{EVENT_BILLED}") as (_backend, api):
         found = await told(api, "GET", f"{V3}/subscriptions/{ACCOUNT}")

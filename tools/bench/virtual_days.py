@@ -95,6 +95,8 @@ class Month:
         await backend.start()
         try:
             campaign = await self._prepare()
+            gc.collect()
+            gc.freeze()  # as a fleet does: what lives as long as the run is not looked at again
             await self._live()
             return self._results(campaign)
         finally:
@@ -210,7 +212,6 @@ async def simulate(options: Options) -> Mapping[str, object]:
     async with Runtime.in_memory(seed=options.seed, journal=note) as runtime:
         month = Month(runtime, options)
         before = resource.getrusage(resource.RUSAGE_SELF)
-        gc.freeze()
         result = await month.run()
         after = resource.getrusage(resource.RUSAGE_SELF)
     cpu = after.ru_utime + after.ru_stime - before.ru_utime - before.ru_stime

@@ -308,8 +308,9 @@ class Writer:
         return batch
 
     def _release(self, batch: Sequence[_Change], error: Exception | None) -> None:
-        self.commits += 1
-        self.changes += len(batch)
+        if error is None:
+            self.commits += 1
+            self.changes += len(batch)
         for change in batch:
             if change.on_committed is None:
                 continue

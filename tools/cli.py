@@ -304,7 +304,7 @@ def device(
     return single(options)
 
 
-# These two are handed on as typed: importing them for their help alone would slow down every
+# These are handed on as typed: importing them for their help alone would slow down every
 # command.
 _handed_on = app.command(
     add_help_option=False,
@@ -323,6 +323,14 @@ def backend(ctx: typer.Context) -> int:
     from tools.backend.cli import app as backend_app
 
     return int(backend_app(args=ctx.args, prog_name="fotilla backend", standalone_mode=False) or 0)
+
+
+@_handed_on
+def admin(ctx: typer.Context) -> int:
+    """Administer a running backend: accounts, devices, firmware, cells, clock."""
+    from tools.admin_cli import app as admin_app
+
+    return int(admin_app(args=ctx.args, prog_name="fotilla admin", standalone_mode=False) or 0)
 
 
 @_handed_on

@@ -311,7 +311,9 @@ class Outbox:
 
         bucket = self._buckets[key][0]
         self._writer.submit_nowait(
-            write, lambda made, error: self._made(bucket, made) if error is None else None
+            write,
+            lambda made, error: self._made(bucket, made) if error is None else None,
+            keep=True,  # nobody would announce it again
         )
 
     # -- composing ---

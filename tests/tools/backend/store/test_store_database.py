@@ -26,6 +26,7 @@ from tools.backend.store import rows
 from tools.backend.store.database import MEMORY, parse_database
 from tools.backend.store.runners import FileLock, SyncRunner, ThreadRunner, open_runner
 from tools.backend.store.types import String
+from tools.cli import call
 
 POSTGRES = PGDialect_asyncpg()
 LIMIT = 30.0
@@ -223,3 +224,17 @@ async def test_an_upsert_inserts_and_replaces(tmp_path: Path) -> None:
     runner = SyncRunner(str(tmp_path / "b.db"))
     assert await runner.run(work) == [1.0, 2.0]
     await runner.close()
+
+
+@pytest.mark.parametrize("flag", ["--db", "--database"])
+@pytest.mark.parametrize(
+    ("more", "said"),
+    [([], "kind 'mysql' is not supported"), (["--durable", "very"], "none of normal, full")],
+)
+def test_the_command_line(
+    flag: str, more: list[str], said: str, capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert call(["backend", flag, "mysql://me:hidden@host/db", *more]) == 2
+    shown = capsys.readouterr()
+    assert said in shown.err
+    assert "hidden" not in shown.err + shown.out

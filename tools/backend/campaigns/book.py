@@ -20,9 +20,9 @@ from tools.backend.campaigns.records import (
     member_of,
     member_row,
 )
-from tools.backend.errors import RequestRefused
 from tools.backend.faces.base import Delivery, same_version
 from tools.backend.inventory import ACTIVE, ConfigFile, Device, Firmware, Inventory
+from tools.backend.refusals import Refusal
 from tools.backend.store import rows as store
 from tools.backend.timing import DEFAULT_CONCURRENCY, CampaignTiming
 
@@ -115,6 +115,10 @@ class CampaignBook:
         """A device of the queue begins again."""
         self._latest[member.device] = member
         self._open[member.campaign.kind.lock][member.device] = member
+
+    def holds(self, member: Member) -> bool:
+        """Whether the device is kept for this campaign."""
+        return self._open[member.campaign.kind.lock].get(member.device) is member
 
     def is_free(self, device: str, lock: Lock) -> bool:
         """Whether no unfinished campaign has the device."""
@@ -236,20 +240,17 @@ class CampaignBook:
         if request.kind.lock is Lock.FILE:
             file = self._inventory.files.get(key)
             if file is None or file.version_to != request.version_to:
-                raise RequestRefused(
-                    f"File {request.package!r} of version {request.version_to!r} is not available"
-                )
+                raise Refusal.FILE_VERSION(name=request.package, version=request.version_to)
             return file
         firmware = self._inventory.packages.get(key)
         if firmware is None or firmware.protocol != request.protocol:
-            raise RequestRefused(f"Firmware {request.package!r} is not available")
+            raise Refusal.FIRMWARE_UNKNOWN(name=request.package)
         if (firmware.version_from, firmware.version_to) != (
             request.version_from,
             request.version_to,
         ):
-            raise RequestRefused(
-                f"Firmware {request.package!r} does not lead from {request.version_from!r} "
-                f"to {request.version_to!r}"
+            raise Refusal.FIRMWARE_VERSIONS(
+                name=request.package, older=request.version_from, newer=request.version_to
             )
         return firmware
 
@@ -258,7 +259,7 @@ class CampaignBook:
         RequestRefused."""
         kind = request.kind
         if request.protocol not in protocols or request.protocol not in kind.protocols:
-            raise RequestRefused(f"Protocol {request.protocol[:64]!r} is not supported")
+            raise Refusal.PROTOCOL(value=request.protocol)
         deliverable = self._deliverable(request)
         start, end = rules.check_dates(request, now)
         windows = rules.check_windows(request.windows)

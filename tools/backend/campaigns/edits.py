@@ -17,9 +17,9 @@ from tools.backend.campaigns.records import (
     EditResult,
     Member,
 )
-from tools.backend.errors import RequestRefused
 from tools.backend.faces.base import Position
 from tools.backend.inventory import check_device_id
+from tools.backend.refusals import Refusal
 from tools.backend.store import rows as store
 from tools.backend.store.rows import windows_text
 from tools.backend.timing import DAY, date_text, day_start
@@ -42,11 +42,11 @@ END_NOTICE = DAY
 
 def _check_open(engine: CampaignEngine, campaign: Campaign) -> None:
     if campaign.final:
-        raise RequestRefused("The campaign has ended or was cancelled already")
+        raise Refusal.CAMPAIGN_OVER()
     if campaign.status == states.SCHEDULED or engine.now() >= campaign.starts:
-        raise RequestRefused("The campaign has started already")
+        raise Refusal.CAMPAIGN_STARTED()
     if campaign.unchecked:
-        raise RequestRefused("The devices of the campaign are still being checked")
+        raise Refusal.CAMPAIGN_UNCHECKED()
 
 
 # -- cancel and abort ---
@@ -55,13 +55,13 @@ def _check_open(engine: CampaignEngine, campaign: Campaign) -> None:
 async def cancel(engine: CampaignEngine, campaign: Campaign, *, customer: bool) -> None:
     """Cancel before the start, abort after it."""
     if campaign.final:
-        raise RequestRefused("The campaign has ended or was cancelled already")
+        raise Refusal.CAMPAIGN_OVER()
     started = campaign.status == states.SCHEDULED
     account = engine.inventory.accounts[campaign.account]
     if (started and customer) and (
         campaign.kind.version == 1 or (campaign.kind.version == 3 and not account.v3_abort)
     ):
-        raise RequestRefused("The campaign has started already")
+        raise Refusal.CAMPAIGN_STARTED()
     campaign.unchecked.clear()
     for member in list(campaign.members.values()):
         if not member.final:
@@ -73,7 +73,7 @@ async def cancel(engine: CampaignEngine, campaign: Campaign, *, customer: bool) 
 
 def _end(engine: CampaignEngine, member: Member, event: str, reason: str) -> None:
     installing = member.position in (Position.EXECUTE, Position.INSTALLING)
-    counted = not (member.queued or engine.book.is_free(member.device, member.campaign.kind.lock))
+    counted = engine.book.holds(member) and not member.queued
     engine.move(member, event)
     member.reason, member.next = reason, None
     if counted:
@@ -152,7 +152,7 @@ async def remove(
     """Take devices out; without any left the campaign is cancelled."""
     _check_open(engine, campaign)
     if not device_ids:
-        raise RequestRefused("Device list is empty")
+        raise Refusal.NO_DEVICES()
     asked = [check_device_id(device_id) for device_id in dict.fromkeys(device_ids)]
     by_id = {member.device_id: member for member in campaign.members.values()}
     results = []
@@ -187,7 +187,7 @@ def _take_out(engine: CampaignEngine, member: Member) -> None:
 async def redate(engine: CampaignEngine, campaign: Campaign, dates: CampaignDates) -> None:
     """Change dates and windows: anything before the start, little after it."""
     if campaign.final:
-        raise RequestRefused("The campaign has ended or was cancelled already")
+        raise Refusal.CAMPAIGN_OVER()
     now = engine.now()
     started = campaign.status == states.SCHEDULED or now >= campaign.starts
     start, end = rules.check_dates(dates, now, started=started)
@@ -224,22 +224,22 @@ async def redate(engine: CampaignEngine, campaign: Campaign, dates: CampaignDate
 
 def _check_running(campaign: Campaign, dates: CampaignDates, now: float, end: float) -> None:
     if dates.start_date != campaign.start_date:
-        raise RequestRefused("startDate cannot change, the campaign has started")
+        raise Refusal.START_FIXED()
     if end < now + END_NOTICE:
-        raise RequestRefused("endDate must be at least 24 hours away, the campaign has started")
+        raise Refusal.END_TOO_NEAR()
     if campaign.kind.version == 3:
         if tuple(dates.windows) != campaign.windows:
-            raise RequestRefused("Time windows cannot change, the campaign has started")
+            raise Refusal.WINDOWS_FIXED()
         return
     for name, old, new in (
         ("downloadTimeWindowList", campaign.windows, dates.windows),
         ("installTimeWindowList", campaign.install_windows, dates.install_windows),
     ):
         if any(window not in new for window in old) or (new and not old):
-            raise RequestRefused(f"{name}: windows can only be added, the campaign has started")
+            raise Refusal.WINDOWS_ONLY_ADDED(field=name)
     for name, old_text, new_text in (
         ("downloadAfterDate", campaign.download_after, dates.download_after),
         ("installAfterDate", campaign.install_after, dates.install_after),
     ):
         if old_text != new_text and (not new_text or day_start(new_text) + DAY < now):
-            raise RequestRefused(f"{name} cannot change to a day that is over")
+            raise Refusal.DAY_OVER(field=name)

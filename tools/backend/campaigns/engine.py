@@ -72,7 +72,7 @@ class CampaignEngine:
         self.timing = timing
         self._wheel = wheel
         self._time = time
-        self._record = record
+        self.record = record
         self.faces: dict[str, DeviceFace] = {}
         self.bodies: dict[str, bytes] = {}
         self._sequence = 0
@@ -272,7 +272,7 @@ class CampaignEngine:
         """Change the status of a campaign."""
         old = campaign.status
         campaign.status = states.next_state(campaign.kind.campaign_table, old, event)
-        self._record(campaign.id, "campaign", old, campaign.status, event)
+        self.record(campaign.id, "campaign", old, campaign.status, event)
         for observer in self.observers:
             observer.campaign_changed(campaign, old)
         self.writer.submit_row(
@@ -286,13 +286,13 @@ class CampaignEngine:
         status = states.next_state(member.campaign.kind.device_table, old, event)
         set_aside(member, now, self.timing)
         member.status, member.updated = status, now
-        self._record(member.device, "campaign device", old, status, event)
+        self.record(member.device, "campaign device", old, status, event)
 
     def step(self, member: Member, event: str) -> None:
         """Change how far the attempt has come."""
         old = member.position
         member.position = states.next_state(states.POSITION_TABLE, old, event)
-        self._record(member.device, "attempt", old.name, member.position.name, event)
+        self.record(member.device, "attempt", old.name, member.position.name, event)
 
     def save(self, member: Member, then: Callable[[], None] | None = None) -> None:
         """Submit a member's row; `then` runs after the commit, and not when that failed."""

@@ -20,19 +20,25 @@ if TYPE_CHECKING:
     from tools.backend.campaigns.records import Member
     from tools.backend.inventory import Device
 
+MACHINE = "network queue"
+"""Of the journal."""
+QUEUED = "queued"
+
 
 def enter(engine: CampaignEngine, member: Member) -> None:
     """A device whose attempt failed waits for its next power-up. The caller saves the member."""
     member.queued = True
     engine.book.enqueue(member)
+    engine.record(member.device, MACHINE, "", QUEUED, "attempt failed")
 
 
-def leave(engine: CampaignEngine, device: str, _cause: str) -> None:
+def leave(engine: CampaignEngine, device: str, cause: str) -> None:
     """It waits no more."""
     member = engine.book.dequeue(device)
     if member is None:
         return
     member.queued = False
+    engine.record(device, MACHINE, QUEUED, "", cause)
     engine.save(member)
     engine.settle(member.campaign)
 

@@ -6,7 +6,7 @@ from collections.abc import Iterable, Sequence
 
 from tools.backend.campaigns.records import Campaign, CampaignDates, CampaignRequest
 from tools.backend.campaigns.states import DEVICE_FINAL, FAILED, REJECTED, SUCCESS
-from tools.backend.errors import RequestRefused
+from tools.backend.refusals import Refusal
 from tools.backend.timing import DAY, PILOT_SIZE, CampaignTiming, Windows, date_text, day_start
 
 PILOT_MIN = 5
@@ -19,9 +19,7 @@ def check_windows(windows: Sequence[tuple[int, int]]) -> Windows:
     """Hours from 0 to 24, each ending after it begins; a night is two windows."""
     for start, end in windows:
         if not 0 <= start < end <= HOURS:
-            raise RequestRefused(
-                f"Invalid time window {start} to {end}: startTime 0 to 23, endTime above it, to 24"
-            )
+            raise Refusal.WINDOW(start=start, end=end)
     return tuple(windows)
 
 
@@ -33,15 +31,15 @@ def check_dates(
     try:
         start = day_start(request.start_date)
     except ValueError:
-        raise RequestRefused(f"Invalid startDate {request.start_date!r}") from None
+        raise Refusal.DATE(field="startDate", value=request.start_date) from None
     try:
         end = day_start(request.end_date) + DAY
     except ValueError:
-        raise RequestRefused(f"Invalid endDate {request.end_date!r}") from None
+        raise Refusal.DATE(field="endDate", value=request.end_date) from None
     if not started and request.start_date < date_text(now):
-        raise RequestRefused("startDate is in the past")
+        raise Refusal.START_IN_PAST()
     if end <= start:
-        raise RequestRefused("endDate is before startDate")
+        raise Refusal.END_BEFORE_START()
     check_after("downloadAfterDate", request.download_after, request)
     check_after("installAfterDate", request.install_after, request)
     return start, end
@@ -54,9 +52,9 @@ def check_after(name: str, text: str, request: CampaignRequest | CampaignDates) 
     try:
         day_start(text)
     except ValueError:
-        raise RequestRefused(f"Invalid {name} {text[:64]!r}") from None
+        raise Refusal.DATE(field=name, value=text) from None
     if not request.start_date <= text <= request.end_date:
-        raise RequestRefused(f"{name} is not between startDate and endDate")
+        raise Refusal.DATE_OUTSIDE(field=name)
 
 
 def lead(request: CampaignRequest, timing: CampaignTiming) -> float:
@@ -74,7 +72,7 @@ def check_devices(devices: Sequence[str]) -> tuple[str, ...]:
     """The device ids, each once, as they were sent."""
     once = tuple(dict.fromkeys(devices))
     if not once:
-        raise RequestRefused("Device list is empty")
+        raise Refusal.NO_DEVICES()
     return once
 
 
@@ -101,10 +99,7 @@ def check_pilot(accepted: int) -> None:
     """Refuse a large campaign of a firmware that no pilot has proven yet."""
     if accepted <= PILOT_SIZE:
         return
-    raise RequestRefused(
-        f"A campaign of this firmware may hold at most {PILOT_SIZE} devices until a pilot of "
-        f"{PILOT_MIN} to {PILOT_SIZE} devices has succeeded"
-    )
+    raise Refusal.PILOT_FIRST(least=PILOT_MIN, most=PILOT_SIZE)
 
 
 def has_room(campaign: Campaign, waived: bool, earlier: Iterable[Campaign]) -> bool:

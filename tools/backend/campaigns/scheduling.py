@@ -43,8 +43,8 @@ def resume(engine: CampaignEngine, campaign: Campaign) -> None:
             turns.offer(engine, member)
         elif member.final or campaign.kind.device_driven:
             continue
-        elif member.next is not None and member.attempts and member.status != states.STARTED:
-            engine.later(member, member.next)
+        elif _not_before(member) > engine.now():
+            engine.later(member, _not_before(member))
         else:
             # A place that waited for its start is given anew, in the order of the campaign.
             if member.status == states.STARTED:
@@ -196,6 +196,13 @@ def _look_again(engine: CampaignEngine, campaign: Campaign, now: float) -> None:
             campaign.ready.append(member)
 
 
+def _not_before(member: Member) -> float:
+    """When its next attempt may begin; before its first one `next` is an estimate and binds
+    nobody."""
+    binding = member.attempts or member.status == states.FAULT
+    return member.next or 0.0 if binding else 0.0
+
+
 def _start_some(engine: CampaignEngine, campaign: Campaign, now: float) -> None:
     plan = campaign.schedule
     if plan.opening(campaign, now) > now:
@@ -211,7 +218,7 @@ def _start_some(engine: CampaignEngine, campaign: Campaign, now: float) -> None:
         member = campaign.ready.popleft()
         if member.final or member.active or member.campaign.members.get(member.device) is None:
             continue  # a stale entry: its turn came or comes another way
-        if (member.next or 0.0) > now and member.attempts:
+        if _not_before(member) > now:
             continue
         if not engine.reachable(member):
             _not_there(engine, member, now)

@@ -218,8 +218,8 @@ def finish(engine: CampaignEngine, member: Member, ending: Ending, said: str) ->
     member.reason = campaign.kind.reasons[ending]
     if ending is Ending.SUCCESS:
         engine.move(member, "succeed")
-        member.queued = False
-        engine.book.dequeue(member.device)
+        if member.queued:
+            queue.leave(engine, member.device, "updated")
         _upgraded(engine, member, now)
     else:
         again = None

@@ -34,7 +34,7 @@ async def planned(backend: Backend, names: list[str], **changes: object) -> Camp
 
 
 async def stored(backend: Backend, campaign: Campaign) -> dict[str, str]:
-    rows = await backend.writer.read(store.load_members)
+    rows = await backend.writer.read(lambda connection: list(store.load_members(connection)))
     return {row["device_id"]: row["status"] for row in rows if row["campaign"] == campaign.id}
 
 
@@ -176,7 +176,7 @@ async def test_before_the_start_everything_may_change() -> None:
             windows=((6, 8),),
         )
         await backend.engine.redate(campaign, new)
-        [row] = await backend.writer.read(store.load_campaigns)
+        [row] = await backend.writer.read(lambda connection: list(store.load_campaigns(connection)))
         assert (row["start_date"], row["end_date"]) == (new.start_date, new.end_date)
         assert (row["starts"], row["ends"]) == (campaign.starts, campaign.ends)
         await turn(backend, 2 * DAY + 5.9 * HOUR)

@@ -72,9 +72,10 @@ class Served:
 
     def switch_on(self, names: Sequence[str]) -> None:
         """Let devices register; they update as they are told."""
-        for index, name in enumerate(names):
-            server = self.backend.coap_address
-            device = ScriptedDevice(self.runtime, server, name, len(self._devices) + index)
+        server = self.backend.address("lwm2m")
+        assert server is not None
+        for name in names:
+            device = ScriptedDevice(self.runtime, server, name, len(self._devices))
             device.register()
             self._devices.append(device)
 

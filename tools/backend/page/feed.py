@@ -2,10 +2,10 @@
 
 Theory of operation
 -------------------
-A client asks for one topic: all campaigns, one campaign, one device, or one of the polled tables
-(cells, callbacks). A change only marks what has changed; every half second the marks become events,
-so a campaign of 100,000 devices that all change at once costs two events a second. Events of one
-device go only to clients that look at that device.
+A client asks for one topic: all campaigns, one campaign, one device, one of the polled tables
+(cells, callbacks), or nothing but the signs of life (clock). A change only marks what has changed;
+every half second the marks become events, so a campaign of 100,000 devices that all change at once
+costs two events a second. Events of one device go only to clients that look at that device.
 
 What waits for a client is held by key, the newest event of each campaign, and bounded. A client
 that does not take its events is dropped: it connects again and is told to read everything anew.
@@ -67,14 +67,21 @@ class FeedFull(RequestRefused):
 
 @dataclass(frozen=True, slots=True)
 class Topic:
-    """What a client looks at: `kind` is campaigns, campaign, device, cells or callbacks."""
+    """What a client looks at: `kind` is one of KINDS."""
 
     kind: str
     name: str = ""
     """The id of the campaign, or the identity of the device."""
 
 
-KINDS = {"campaigns": False, "campaign": True, "device": True, "cells": False, "callbacks": False}
+KINDS = {
+    "campaigns": False,
+    "campaign": True,
+    "device": True,
+    "cells": False,
+    "callbacks": False,
+    "clock": False,
+}
 """The kinds of topic, and whether each needs a name."""
 
 
@@ -82,7 +89,9 @@ def topic_of(text: str) -> Topic:
     """`KIND` or `KIND/NAME`. Raises RequestRefused."""
     kind, slash, name = text.partition("/")
     if KINDS.get(kind) is not bool(slash) or bool(name) is not bool(slash):
-        raise RequestRefused("topic is campaigns, campaign/ID, device/ID, cells or callbacks")
+        raise RequestRefused(
+            "topic is campaigns, campaign/ID, device/ID, cells, callbacks or clock"
+        )
     return Topic(kind, name)
 
 

@@ -35,7 +35,16 @@ class Page:
     def start(self) -> None:
         """Look at the engine from now on."""
         self.sampler.start()
-        self._backend.engine.observers += [self.sampler, self.feed]
+        backend = self._backend
+        backend.engine.observers += [self.sampler, self.feed]
+        backend.operator.on_attach.append(lambda attachment: self._moved(attachment.device_id))
+        backend.operator.on_detach.append(self._moved)
+
+    def _moved(self, device_id: str) -> None:
+        """A device is in another place of the operator's network."""
+        device = self._backend.inventory.identified(device_id)
+        if device is not None:
+            self.feed.device_changed(device.name)
 
     def stop(self) -> None:
         """End the feeds, which otherwise would keep the listener open."""

@@ -298,11 +298,14 @@ async def test_signs_of_life_carry_the_time() -> None:
 async def test_signs_of_life_come_among_many_changes_too() -> None:
     world, campaign = World(), FakeCampaign("a")
     _, reader = await opened(world)
+    _, only = await opened(world, Topic("clock"))
     for _ in range(int(BEAT * 2.5 / PACE)):
         world.change(campaign)
         await asyncio.sleep(PACE)
     assert len(reader.take("clock")) == 2
+    assert [event.kind for event in only.take()] == ["hello", "clock", "clock"]
     await reader.close()
+    await only.close()
 
 
 @virtual
@@ -364,6 +367,7 @@ async def test_nothing_runs_while_nobody_looks() -> None:
         ("device/urn:imei:1/2", Topic("device", "urn:imei:1/2")),
         ("cells", Topic("cells")),
         ("callbacks", Topic("callbacks")),
+        ("clock", Topic("clock")),
     ],
 )
 def test_topics(text: str, topic: Topic) -> None:

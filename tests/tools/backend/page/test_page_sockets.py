@@ -67,6 +67,19 @@ async def test_feed_tells_of_a_change_and_goes_on_where_it_was() -> None:
             assert campaign.id in await field(lines, "data")
 
 
+async def test_looked_at_device_that_moves_is_told() -> None:
+    async with served() as (backend, client):
+        await backend.load_devices([{"name": "urn:x:1"}, {"name": "urn:x:2"}])
+        async with client.stream("GET", "/page/feed?topic=device/urn:x:1") as answer:
+            lines = answer.aiter_lines()
+            assert await field(lines, "event") == "hello"
+            await backend.operator.attach("urn:x:2", "a", ("127.0.0.1", 9))
+            await backend.operator.attach("urn:x:1", "a", ("127.0.0.1", 9))
+            assert await field(lines, "event") == "changed"
+            await backend.operator.detach("urn:x:1")
+            assert await field(lines, "event") == "changed"
+
+
 async def test_feed_of_a_client_that_went_is_let_go() -> None:
     async with served() as (backend, client):
         for _ in range(3):

@@ -10,7 +10,7 @@ import { read } from "./session.js";
 export function devicesView(root, { parameters, failed, ready }) {
   const search = h("input", {
     id: "search", type: "search", maxlength: "128", spellcheck: "false", autocomplete: "off",
-    placeholder: "Id, name, make, model, version or protocol",
+    placeholder: "Id, name, make, model, version…",
   });
   const account = h("select", { id: "account" }, h("option", { value: "" }, "All accounts"));
   const list = h("div", null);
@@ -52,7 +52,7 @@ export function devicesView(root, { parameters, failed, ready }) {
   account.addEventListener("change", anew);
 
   return {
-    topic: null,
+    topic: "clock", // devices are not told one by one
     async refresh() { await summary(); page(); },
     stop() { summary.stop(); page.stop(); anew.stop(); },
   };

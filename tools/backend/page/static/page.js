@@ -93,11 +93,7 @@ function show() {
   const current = make(root, { name, parameters, failed, ready });
   view = current;
   current.refresh();
-  if (current.topic) {
-    feed = new Feed(current.topic, { on, lost: failed, state: connection });
-  } else {
-    connection("open");
-  }
+  feed = new Feed(current.topic, { on, lost: failed, state: connection });
 }
 
 function connection(state) {

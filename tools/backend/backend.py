@@ -245,9 +245,10 @@ class Backend(NamedFaces, Administration):
         """The account of the config; a new one gets a secret."""
         name = self.config.account
         known = self.inventory.accounts.get(name)
-        waived = self.config.pilot_waived
         fresh = Account(name, secrets.token_urlsafe(24), False, subscribed=self.time.now())
-        account = replace(known or fresh, pilot_waived=waived)
+        account = known or fresh
+        if self.config.pilot_waived:  # only ever on: an administrator may have waived it
+            account = replace(account, pilot_waived=True)
         if account != known:
             connection.execute(store.PUT_ACCOUNT, store.row_of(account))
         self.inventory.accounts[name] = account

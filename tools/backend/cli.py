@@ -91,6 +91,10 @@ def backend(
             help="Holds the administrator's token; made when missing.",
         ),
     ] = None,
+    example: Annotated[
+        bool,
+        typer.Option("--example", help="With two accounts, 200 devices, firmwares and cells."),
+    ] = False,
     open_metrics: Annotated[
         bool, typer.Option("--open-metrics", help="Let /metrics be read without the token.")
     ] = False,
@@ -155,6 +159,7 @@ def backend(
             admin=admin,
             admin_token_file=admin_token_file,
             open_metrics=open_metrics,
+            example=example,
             db=database,
             durable=durable,
             ready_file=ready_file,

@@ -9,12 +9,14 @@ import json
 import os
 import signal
 import sys
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from types import MappingProxyType
+from typing import Any
 
 from agent.runtime.runtime import Runtime
+from tools.backend.admin.example import FOLDER, FOLDER_MODE, READY, SECOND, load_example
 from tools.backend.admin.token import token_from_file
 from tools.backend.backend import Backend, BackendConfig, authority
 from tools.backend.config import Listen
@@ -74,6 +76,8 @@ class ServeOptions:
     """Of message ids and tokens, together with the number of the start."""
     admin: str = "127.0.0.1:8081"
     """Where administrators come: loopback, unless somebody says otherwise."""
+    example: bool = False
+    """Put in accounts, devices, firmwares and cells to try things on."""
     open_metrics: bool = False
     """Whether `/metrics` asks for no token."""
     admin_token_file: Path | None = None
@@ -126,16 +130,20 @@ def is_loopback(host: str) -> bool:
         return host == "localhost"
 
 
-def write_ready_file(path: Path, backend: Backend) -> None:
-    """Say where we listen and how to log in: complete at once, for the owner only."""
+def write_ready_file(path: Path, backend: Backend, also: Sequence[str] = ()) -> None:
+    """Say where we listen and how to log in: complete at once, for the owner only. `also` names
+    further accounts whose secrets are to be in it."""
     listeners = {face.listener.name: backend.url(name) for name, face in backend.faces.items()}
     if backend.rest_address is not None:
         listeners["rest"] = f"http://{authority(backend.rest_address)}"
     account = backend.account
-    content = {
+    content: dict[str, Any] = {
         "listeners": listeners,
         "account": {"name": account.name, "secret": account.secret},
     }
+    if also:
+        found = [backend.inventory.accounts[name] for name in (account.name, *also)]
+        content["accounts"] = [{"name": one.name, "secret": one.secret} for one in found]
     if backend.admin_address is not None:
         url = f"http://{authority(backend.admin_address)}"
         content["admin"] = {"url": url, "token": backend.admin_token}
@@ -166,16 +174,23 @@ def serve(options: ServeOptions) -> int:
             open_metrics=options.open_metrics,
             contact=options.check_in,
             timing=options.timing,
-            pilot_waived=options.pilot_waived,
+            pilot_waived=options.pilot_waived or options.example,
             callback_ca=options.callback_ca,
         )
-        return asyncio.run(_serve(config, options.ready_file, options.seed))
+        folder = None
+        if options.example:
+            folder = (Path() if ready is None else ready.parent) / FOLDER
+            folder.mkdir(FOLDER_MODE, exist_ok=True)
+            ready = ready or folder / READY
+        return asyncio.run(_serve(config, ready, options.seed, folder))
     except (BackendError, ValueError, OSError) as error:
         print(f"fotilla backend: {error}", file=sys.stderr)
         return EXIT_USAGE
 
 
-async def _serve(config: BackendConfig, ready_file: Path | None, seed: int) -> int:
+async def _serve(
+    config: BackendConfig, ready_file: Path | None, seed: int, example: Path | None
+) -> int:
     loop = asyncio.get_running_loop()
     stopping = asyncio.Event()
     signals = (signal.SIGINT, signal.SIGTERM)
@@ -211,8 +226,12 @@ async def _serve(config: BackendConfig, ready_file: Path | None, seed: int) -> i
                             "the token crosses the network in clear",
                             file=sys.stderr,
                         )
+                if example is not None:
+                    for line in await load_example(backend, example, ready_file):
+                        print(f"fotilla backend: {line}", file=sys.stderr)
                 if ready_file is not None:
-                    write_ready_file(ready_file, backend)
+                    also = () if example is None else (SECOND,)
+                    write_ready_file(ready_file, backend, also)
                 await stopping.wait()
             finally:
                 await backend.stop()

@@ -21,6 +21,7 @@ from tools.backend.faces.omadm import OmadmFace
 from tools.backend.faces.omadm_accounts import AUTH_TYPES
 from tools.backend.inventory import ConfigFile, Device, Firmware, Inventory
 from tools.backend.loading import DEFAULT_MAKE, DEFAULT_MODEL, DeviceLoader
+from tools.backend.refusals import Refusal
 from tools.backend.store import rows as store
 from tools.backend.store.writer import Writer
 from tools.backend.timing import BackendTime
@@ -128,9 +129,9 @@ class Administration(abc.ABC):
         identifies it, and is made from make, model and `filename` for a new one; the same name
         again replaces content and version. Raises RequestRefused."""
         if len(content) > MAX_PACKAGE:
-            raise RequestRefused(f"The file is larger than {MAX_PACKAGE} bytes", status=413)
+            raise Refusal.BODY_TOO_LARGE(limit=MAX_PACKAGE)
         if not 0 < len(filename) <= MAX_NAME:
-            raise RequestRefused(f"A file name has 1 to {MAX_NAME} characters")
+            raise Refusal.FILE_NAME(limit=MAX_NAME)
         file = ConfigFile(
             account=account or self.config.account,
             name=name or _NO_NAME.sub("_", f"configfile-{make}_{model}_{filename}"),

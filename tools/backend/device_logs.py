@@ -13,8 +13,8 @@ from typing import Any
 from sqlalchemy import Connection, RowMapping, delete, func, select
 
 from agent.runtime.wheel import Timer, TimerWheel
-from tools.backend.errors import RequestRefused
 from tools.backend.inventory import Device, Inventory
+from tools.backend.refusals import Refusal
 from tools.backend.store import rows as store
 from tools.backend.store import tables
 from tools.backend.store.writer import Writer
@@ -118,7 +118,7 @@ class DeviceLogs:
         wanted = {device.name for device in devices}
         now = wanted | {device.name for device, _ in self.logging(account)}
         if len(now) > MAX_LOGGING:
-            raise RequestRefused(f"At most {MAX_LOGGING} devices of an account may log")
+            raise Refusal.TOO_MANY_LOGGING(limit=MAX_LOGGING)
         expires = self._time.now() + LOGGING_LIFE
         rows = [{"device": name, "expires": expires} for name in sorted(wanted)]
         self._expires.update((name, expires) for name in wanted)

@@ -14,6 +14,7 @@ from dataclasses import dataclass, field
 
 from tools.backend.errors import RequestRefused
 from tools.backend.faces.base import Delivery
+from tools.backend.refusals import Refusal
 
 ACCOUNT_NAME = re.compile(r"[0-9]{10}-[0-9]{5}")
 DEVICE_ID = re.compile(r"[0-9]{15}")
@@ -133,14 +134,14 @@ def hash_token(token: bytes) -> str:
 def check_account_name(text: str) -> str:
     """The account name as given, or RequestRefused."""
     if not ACCOUNT_NAME.fullmatch(text):
-        raise RequestRefused("Invalid account name format")
+        raise Refusal.ACCOUNT_FORMAT()
     return text
 
 
 def check_device_id(text: object) -> str:
     """The device id as given, or RequestRefused."""
     if not isinstance(text, str) or not DEVICE_ID.fullmatch(text):
-        raise RequestRefused("Invalid device id format")
+        raise Refusal.DEVICE_FORMAT()
     return text
 
 

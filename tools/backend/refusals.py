@@ -65,6 +65,45 @@ class Refusal(enum.Enum):
     # The rule is public, the words are not.
     NOT_MONTHLY = Row(400, INVALID, "The account has no monthly subscription", OURS)
 
+    # -- campaigns ---
+    PROTOCOL = Row(400, INVALID, "Protocol {value!r} is not supported", OURS)
+    FIRMWARE_UNKNOWN = Row(400, INVALID, "Firmware {name!r} is not available", OURS)
+    FIRMWARE_VERSIONS = Row(
+        400, INVALID, "Firmware {name!r} does not lead from {older!r} to {newer!r}", OURS
+    )
+    FILE_VERSION = Row(400, INVALID, "File {name!r} of version {version!r} is not available", OURS)
+    DATE = Row(400, INVALID, "Invalid {field} {value!r}", OURS)
+    START_IN_PAST = Row(400, INVALID, "startDate is in the past", OURS)
+    END_BEFORE_START = Row(400, INVALID, "endDate is before startDate", OURS)
+    DATE_OUTSIDE = Row(400, INVALID, "{field} is not between startDate and endDate", OURS)
+    WINDOW = Row(
+        400,
+        INVALID,
+        "Invalid time window {start} to {end}: startTime 0 to 23, endTime above it, to 24",
+        OURS,
+    )
+    PILOT_FIRST = Row(
+        400,
+        INVALID,
+        "A campaign of this firmware may hold at most {most} devices until a pilot of "
+        "{least} to {most} devices has succeeded",
+        OURS,
+    )
+    CAMPAIGN_OVER = Row(400, INVALID, "The campaign has ended or was cancelled already", OURS)
+    CAMPAIGN_STARTED = Row(400, INVALID, "The campaign has started already", OURS)
+    CAMPAIGN_UNCHECKED = Row(
+        400, INVALID, "The devices of the campaign are still being checked", OURS
+    )
+    START_FIXED = Row(400, INVALID, "startDate cannot change, the campaign has started", OURS)
+    END_TOO_NEAR = Row(
+        400, INVALID, "endDate must be at least 24 hours away, the campaign has started", OURS
+    )
+    WINDOWS_FIXED = Row(400, INVALID, "Time windows cannot change, the campaign has started", OURS)
+    WINDOWS_ONLY_ADDED = Row(
+        400, INVALID, "{field}: windows can only be added, the campaign has started", OURS
+    )
+    DAY_OVER = Row(400, INVALID, "{field} cannot change to a day that is over", OURS)
+
     # -- v1 ---
     # The first `state` is the table's own.
     START_DATE = Row(400, INVALID, "FotaPostUpgrades: invalid state date", KNOWN)
@@ -75,7 +114,6 @@ class Refusal(enum.Enum):
     UPGRADE_UUID = Row(400, INVALID, "Invalid uuid", KNOWN)
     UPGRADE_STATUS = Row(400, INVALID, "Invalid upgradeStatus {value!r}", OURS)
     CLIENT_TYPE = Row(400, INVALID, "Invalid clientType {value!r}", OURS)
-    FIRMWARE_UNKNOWN = Row(400, INVALID, "Firmware {name!r} is not available", OURS)
 
     # -- files and logging ---
     FILE_MISSING = Row(400, INVALID, "fileupload: a file is required", OURS)
@@ -86,6 +124,7 @@ class Refusal(enum.Enum):
     NOT_LWM2M = Row(
         400, INVALID, "Only LwM2M devices can be asked for their firmware version", OURS
     )
+    TOO_MANY_LOGGING = Row(400, INVALID, "At most {limit} devices of an account may log", OURS)
     NOT_HTTP = Row(400, INVALID, "Only HTTP devices have logging and check-ins", OURS)
 
     # -- callbacks ---

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import re
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -15,6 +16,7 @@ from tests.tools.backend.sdk_operations import OPERATIONS, OURS
 from tests.tools.backend.virtual import virtual, world
 from tools.backend.errors import RequestRefused
 from tools.backend.refusals import Refusal
+from tools.docs.errors import document as errors_page
 
 VERSIONS = (1, 2, 3)
 
@@ -112,12 +114,22 @@ async def test_schemas_are_the_models_of_the_reference(version: int) -> None:
     assert compared > 40
 
 
-@pytest.mark.parametrize("row", list(Refusal), ids=lambda row: row.name)
-def test_every_refusal_can_be_said(row: Refusal) -> None:
+ROOT = Path(__file__).parents[4]
+
+
+def test_every_refusal_can_be_said_and_is() -> None:
     """Each row of the table of errors is used somewhere, and its text can be filled in."""
-    names = re.findall(r"{(\w+)", row.value.message)
-    refused = row(**dict.fromkeys(names, "x" * 100))
-    assert isinstance(refused, RequestRefused)
-    assert (refused.status, refused.code) == (row.value.status, row.value.code)
-    assert refused.message
-    assert row.value.status in (400, 413)
+    sources = "".join(path.read_text() for path in (ROOT / "tools" / "backend").rglob("*.py"))
+    for row in Refusal:
+        assert re.search(rf"Refusal\.{row.name}\b", sources), row.name
+        names = re.findall(r"{(\w+)", row.value.message)
+        refused = row(**dict.fromkeys(names, "x" * 100))
+        assert isinstance(refused, RequestRefused)
+        assert (refused.status, refused.code) == (row.value.status, row.value.code)
+        assert refused.message
+        assert row.value.status in (400, 413)
+
+
+def test_the_page_of_errors_is_made_from_the_table_as_it_is() -> None:
+    page = ROOT / "docs" / "backend-errors.md"
+    assert page.read_text(encoding="utf-8") == errors_page()

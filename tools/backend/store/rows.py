@@ -27,6 +27,7 @@ from sqlalchemy.dialects import postgresql
 from tools.backend.errors import StoreError
 from tools.backend.inventory import Account, ConfigFile, Device, Firmware
 from tools.backend.store import tables
+from tools.backend.store.statements import execute_rows
 from tools.backend.timing import Origin
 
 INSERT = postgresql.insert
@@ -165,7 +166,7 @@ def counter(connection: Connection, name: str) -> float | None:
 
 def put_counter(connection: Connection, name: str, value: float) -> None:
     """Write a counter."""
-    connection.execute(PUT_COUNTER, {"name": name, "value": value})
+    execute_rows(connection, PUT_COUNTER, [{"name": name, "value": value}])
 
 
 def load_origin(connection: Connection) -> Origin | None:

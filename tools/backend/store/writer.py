@@ -23,6 +23,7 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import sqlite3
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from functools import partial
@@ -33,6 +34,7 @@ from sqlalchemy.exc import DBAPIError, SQLAlchemyError
 
 from tools.backend.errors import StoreError, StoreUnavailable
 from tools.backend.store.runners import Runner, Work, words
+from tools.backend.store.statements import execute_rows
 
 T = TypeVar("T")
 OnCommitted = Callable[[Any, Exception | None], None]
@@ -68,7 +70,7 @@ class _Change:
         if self.work is not None:
             self.result = self.work(connection)
         elif self.statement is not None:
-            connection.execute(self.statement, self.row)
+            execute_rows(connection, self.statement, [self.row or {}])
 
 
 def _run_batch(connection: Connection, batch: Sequence[_Change]) -> None:
@@ -84,7 +86,7 @@ def _run_batch(connection: Connection, batch: Sequence[_Change]) -> None:
         while index < len(batch) and batch[index].statement is change.statement:
             rows.append(batch[index].row or {})
             index += 1
-        connection.execute(change.statement, rows)
+        execute_rows(connection, change.statement, rows)
 
 
 class Writer:
@@ -324,7 +326,7 @@ class Writer:
 
 
 def _as_store_error(error: Exception) -> Exception:
-    if isinstance(error, DBAPIError):
+    if isinstance(error, DBAPIError | sqlite3.Error):
         # The driver's own words; SQLAlchemy adds the statement and its values, which may be
         # whole packages and secrets.
         return StoreError(f"the database refused a change: {words(error)}")

@@ -83,10 +83,11 @@ def test_a_port_in_use_is_a_clear_error(
     ],
 )
 def test_bad_options_are_named(
-    capsys: pytest.CaptureFixture[str], changes: dict[str, object], text: str
+    tmp_path: Path, capsys: pytest.CaptureFixture[str], changes: dict[str, object], text: str
 ) -> None:
     listen = {name: changes.pop(name, free) for name, free in ANYWHERE.items()}
-    options = ServeOptions(listen, **{"rest": FREE, "admin": FREE, **changes})  # type: ignore[arg-type]
+    usual = {"rest": FREE, "admin": FREE, "db": str(tmp_path / "b.db")}
+    options = ServeOptions(listen, **{**usual, **changes})  # type: ignore[arg-type]
     assert serve(options) == 2
     error = capsys.readouterr().err
     assert text in error

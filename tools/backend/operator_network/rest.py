@@ -1,6 +1,6 @@
 """The routes of the operator network, ours: attach, detach, cell, short messages.
 
-They ask for the access token only, as those of administration do (docs/operator-network.md).
+They ask for the access token only, no session (docs/operator-network.md).
 """
 
 from __future__ import annotations

@@ -27,7 +27,7 @@ from tools.fleet.audit import Belief, DeviceTruth, Target, audit
 IMAGE = bytes(range(256)) * 40
 DIGEST = hashlib.sha256(IMAGE).digest()
 FACTORY = hashlib.sha256(b"factory").digest()
-LIMIT = 60.0  # seconds; only a backend that is stuck takes them
+LIMIT = 180.0  # seconds; only a backend that is stuck takes them
 
 
 class Striking(ScriptedDevice):

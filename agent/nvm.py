@@ -18,7 +18,11 @@ Appending is one flash write, so a power cut leaves the old value or the new one
 write leaves a record with a wrong CRC; nothing is ever appended behind such a record. The next
 write *compacts* instead: erase the spare sector, write the live records, and the header last. The
 header makes the sector valid, the higher sequence number makes it active, and until then the old
-sector is untouched. The same happens when the log is full.
+sector is untouched; then it is erased, because nobody needs it and a fleet would keep it in memory
+for every device. A cut inside that leaves a sector that is older, or none at all.
+
+The same happens when the log is full, and earlier when most of it is history: at each page that a
+log grows into it is compacted if its live records are less than half of it.
 """
 
 from __future__ import annotations
@@ -26,8 +30,7 @@ from __future__ import annotations
 import functools
 import struct
 import zlib
-from collections.abc import Iterator, Mapping
-from typing import NamedTuple
+from collections.abc import Iterator
 
 from agent.errors import StoreError
 from agent.flash import NVM, SECTOR_SIZE, Flash
@@ -40,7 +43,6 @@ _RECORD = struct.Struct("<IHBB")
 _MARK = 0x4E56
 _HEADER_SIZE = 16
 _PUT, _DELETED = 0x01, 0x02
-_PAGES = SECTOR_SIZE // PAGE_SIZE
 _ERASED8 = b"\xff" * 8
 
 MAX_LIVE = SECTOR_SIZE - _HEADER_SIZE
@@ -71,6 +73,13 @@ def _record(kind: int, key: bytes, value: bytes) -> bytes:
 def decode_log(log: bytes) -> tuple[dict[bytes, bytes], int, bool]:
     """Live records of a sector's log, the end of the good part, and whether only erased bytes
     follow. Any bytes decode: a torn or foreign record ends the log, it is never an error."""
+    live, end, clean = _decoded(log)
+    return dict(live), end, clean
+
+
+# A boot reads many values of the same log, one after the other.
+@functools.lru_cache(maxsize=64)
+def _decoded(log: bytes) -> tuple[dict[bytes, bytes], int, bool]:
     live: dict[bytes, bytes] = {}
     position = 0
     while position + _RECORD.size <= len(log):
@@ -87,34 +96,6 @@ def decode_log(log: bytes) -> tuple[dict[bytes, bytes], int, bool]:
         position = end + -end % 8
     rest = log[position:]
     return live, min(position, len(log)), rest.count(0xFF) == len(rest)
-
-
-class _Walked(NamedTuple):
-    """What a walk through both sectors found. Shared: `live` is not to be changed."""
-
-    live: Mapping[bytes, bytes]
-    sector: int
-    sequence: int | None
-    end: int
-    """Where the next record goes, from the start of the region; -1 when the log is torn."""
-
-
-# A boot reads many values of the same log, one after the other. Pages are kept by reference and
-# know their hashes, so that asking costs less than joining them would.
-@functools.lru_cache(maxsize=64)
-def _walked(pages: tuple[bytes, ...]) -> _Walked:
-    best: int | None = None
-    active, log = 0, b""
-    for sector in (0, 1):
-        inside = pages[sector * _PAGES : (sector + 1) * _PAGES]
-        data = b"".join(page.ljust(PAGE_SIZE, b"\xff") for page in inside)
-        sequence = _sequence(data)
-        if sequence is not None and (best is None or sequence > best):
-            best, active, log = sequence, sector, data[_HEADER_SIZE:]
-    if best is None:
-        return _Walked({}, 0, None, -1)
-    live, end, clean = decode_log(log)
-    return _Walked(live, active, best, active * SECTOR_SIZE + _HEADER_SIZE + end if clean else -1)
 
 
 class Nvm:
@@ -155,13 +136,22 @@ class Nvm:
 
     # --- internals
 
-    def _load(self) -> tuple[Mapping[bytes, bytes], int | None]:
+    def _load(self) -> tuple[dict[bytes, bytes], int | None]:
         """Live records and sequence of the active sector; remembers where the log ends."""
-        found = _walked(tuple(self._flash.pages(NVM)))
-        if found.sequence is not None:
-            self._sector = found.sector
-        self._end = found.end
-        return found.live, found.sequence
+        best: int | None = None
+        for sector in (0, 1):
+            data = self._flash.read(NVM, sector * SECTOR_SIZE, _HEADER_SIZE)
+            sequence = _sequence(data)
+            if sequence is not None and (best is None or sequence > best):
+                best = sequence
+                self._sector = sector
+        if best is None:
+            self._end = -1
+            return {}, None
+        start = self._sector * SECTOR_SIZE + _HEADER_SIZE
+        live, end, clean = decode_log(self._flash.read(NVM, start, MAX_LIVE))
+        self._end = start + end if clean else -1
+        return live, best
 
     def _append(self, kind: int, key: bytes, value: bytes) -> None:
         if len(key) > 255 or len(value) > MAX_LIVE:
@@ -170,7 +160,7 @@ class Nvm:
         if self._end < 0 and not self._flash.is_blank(NVM):
             self._load()
         end = self._end
-        if end < 0 or end + len(record) > (self._sector + 1) * SECTOR_SIZE:
+        if end < 0 or self._is_full(end, end + len(record)):
             self._compact(kind, key, value)
             return
         # Not clean until the write is over: a cut inside it must be found by walking the log.
@@ -178,9 +168,18 @@ class Nvm:
         self._flash.write(NVM, end, record)
         self._end = end + len(record)
 
+    def _is_full(self, end: int, after: int) -> bool:
+        """Whether the log is to be compacted before it grows from `end` to `after`."""
+        if after > (self._sector + 1) * SECTOR_SIZE:
+            return True
+        if (after - 1) // PAGE_SIZE == end // PAGE_SIZE:
+            return False
+        live, _ = self._load()
+        size = sum(len(_record(_PUT, key, value)) for key, value in live.items())
+        return 2 * size < end - self._sector * SECTOR_SIZE - _HEADER_SIZE
+
     def _compact(self, kind: int, key: bytes, value: bytes) -> None:
-        found, sequence = self._load()
-        live = dict(found)
+        live, sequence = self._load()
         live.pop(key, None)
         if kind == _PUT:
             live[key] = value
@@ -190,13 +189,20 @@ class Nvm:
         spare = 0 if sequence is None else 1 - self._sector
         self._end = -1
         start = spare * SECTOR_SIZE
-        if any(self._flash.pages(NVM)[start // 1024 : (start + SECTOR_SIZE) // 1024]):
-            self._flash.erase(NVM, spare)
+        self._clear(spare)
         if log:
             self._flash.write(NVM, start + _HEADER_SIZE, log)
         self._flash.write(NVM, start, _header(0 if sequence is None else sequence + 1))
         self._sector = spare
         self._end = start + _HEADER_SIZE + len(log)
+        if sequence is not None:
+            self._clear(1 - spare)
+
+    def _clear(self, sector: int) -> None:
+        """Erase a sector that is not erased yet."""
+        first = sector * SECTOR_SIZE // PAGE_SIZE
+        if any(self._flash.pages(NVM)[first : first + SECTOR_SIZE // PAGE_SIZE]):
+            self._flash.erase(NVM, sector)
 
 
 def _key(namespace: str, name: str) -> bytes:

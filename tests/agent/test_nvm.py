@@ -6,7 +6,7 @@ from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, invariant, rule
 
 from agent.flash import NVM, CutMode, Flash, PowerCut, PowerLoss
-from agent.image_store import ImageStore
+from agent.image_store import PAGE_SIZE, ImageStore
 from agent.nvm import MAX_LIVE, Nvm, NvmFull, decode_log
 from tests.agent.parts import SLOT
 
@@ -50,6 +50,18 @@ def test_the_log_is_compacted_for_ever() -> None:
         nvm.set("n", str(i % 7), bytes([i % 256]) * 40)
     for i in range(1993, 2000):
         assert nvm.get("n", str(i % 7)) == bytes([i % 256]) * 40
+
+
+@pytest.mark.parametrize("live", [100, 1000, 2000])
+def test_history_does_not_pile_up(live: int) -> None:
+    """A fleet keeps every byte of it in memory."""
+    nvm = make()
+    nvm.set("n", "kept", bytes(live))
+    for i in range(500):
+        nvm.set("n", "state", bytes([i % 256]) * 60)
+        used = sum(len(page) for page in nvm._flash.pages(NVM))
+        assert used < 2 * (live + 100) + PAGE_SIZE
+        assert nvm.get("n", "kept") == bytes(live)
 
 
 def test_what_cannot_fit_is_refused_and_nothing_is_lost() -> None:

@@ -215,7 +215,7 @@ def test_while_busy_and_without_a_url() -> None:
     run(story)
 
 
-@pytest.mark.parametrize("at", range(1, 40, 2))
+@pytest.mark.parametrize("at", range(1, 40))
 def test_power_cuts_at_flash_operations(at: int) -> None:
     async def story(world: World) -> None:
         world.files.files["/app.conf"] = ("text/plain", CONFIG)
@@ -232,4 +232,5 @@ def test_power_cuts_at_flash_operations(at: int) -> None:
 
     world = run(story, faults=FaultPlan(cut_power_at=at, outage_seconds=5.0), strict=False)
     assert {data for _, data, _ in reports(world)} == {result(1200)}
-    assert len(reports(world)) == 1
+    # A cut before it is noted that the report got through: it comes again, at least once it does.
+    assert 1 <= len(reports(world)) <= 2

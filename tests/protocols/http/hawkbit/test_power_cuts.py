@@ -9,7 +9,7 @@ from agent.flash import CutMode
 from agent.runtime import run_virtual
 from tests.protocols.http.hawkbit.world import Sim, World, new_image, world
 
-OPERATIONS = 99
+OPERATIONS = 102
 """Flash operations of an update of our image, install and all records included."""
 
 

@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 from functools import partial
-from typing import TYPE_CHECKING, Annotated, Any, Literal
+from typing import TYPE_CHECKING, Annotated, Any
 
 from fastapi import APIRouter, Query, Request
 
 from tools.backend.admin import rows
 from tools.backend.admin.common import account_of
+from tools.backend.admin.models import PRINTED, Protocol
 from tools.backend.administration import MAX_PACKAGE
 from tools.backend.errors import RequestRefused, StoreError
 from tools.backend.inventory import Firmware
@@ -27,14 +28,14 @@ def router(backend: Backend) -> APIRouter:
     @routes.put("/firmware")
     async def upload_firmware(
         request: Request,
-        name: str,
-        version: str,
+        name: Annotated[str, Query(pattern=PRINTED)],
+        version: Annotated[str, Query(pattern=PRINTED)],
         account: str | None = None,
-        versionFrom: str = "",
-        make: Annotated[str, Query(max_length=64)] = DEFAULT_MAKE,
-        model: Annotated[str, Query(max_length=64)] = DEFAULT_MODEL,
-        protocol: Literal["LWM2M", "HTTP", "OMADM"] = "LWM2M",
-        releaseNote: Annotated[str, Query(max_length=512)] = "",
+        versionFrom: Annotated[str, Query(pattern=PRINTED)] = "",
+        make: Annotated[str, Query(max_length=64, pattern=PRINTED)] = DEFAULT_MAKE,
+        model: Annotated[str, Query(max_length=64, pattern=PRINTED)] = DEFAULT_MODEL,
+        protocol: Protocol = "LWM2M",
+        releaseNote: Annotated[str, Query(max_length=512, pattern=PRINTED)] = "",
     ) -> dict[str, Any]:
         owner = account_of(backend, account)
         firmware = await backend.add_package(

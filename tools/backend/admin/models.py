@@ -16,6 +16,8 @@ Protocol = Literal["LWM2M", "HTTP", "OMADM"]
 Line = Literal["active", "suspend"]
 Mdn = Annotated[StrictStr, Field(pattern=r"^[0-9]{0,15}$")]
 """A number of the public telephone network (E.164 has 15 digits at most); empty for none."""
+PRINTED = r"^[^\x00-\x1f\x7f]*$"
+"""No control characters: no identity, maker or version has any, and not every store keeps them."""
 Finite = Annotated[float, Field(strict=True, allow_inf_nan=False)]
 
 
@@ -54,10 +56,10 @@ class InventoryDevice(Shape):
     was."""
 
     deviceId: StrictStr | None = None
-    name: Annotated[StrictStr, Field(min_length=1, max_length=255)] | None = None
-    make: Annotated[StrictStr, Field(max_length=64)] | None = None
-    model: Annotated[StrictStr, Field(max_length=64)] | None = None
-    firmware: Annotated[StrictStr, Field(max_length=255)] | None = None
+    name: Annotated[StrictStr, Field(min_length=1, max_length=255, pattern=PRINTED)] | None = None
+    make: Annotated[StrictStr, Field(max_length=64, pattern=PRINTED)] | None = None
+    model: Annotated[StrictStr, Field(max_length=64, pattern=PRINTED)] | None = None
+    firmware: Annotated[StrictStr, Field(max_length=255, pattern=PRINTED)] | None = None
     delivery: Literal["push", "pull"] | None = None
     protocol: Protocol | None = None
     mdn: Mdn | None = None

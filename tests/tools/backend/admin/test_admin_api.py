@@ -303,6 +303,29 @@ async def contents(backend: Backend) -> int:
     return int(await backend.writer.read(lambda connection: connection.execute(query).scalar_one()))
 
 
+@pytest.mark.parametrize(
+    "query",
+    [
+        "name=app",
+        "version=1",
+        "name=&version=1",
+        "name=app&version=",
+        "name=app&version=1&protocol=GSM",
+        "name=a%00b&version=1",
+        "name=app&version=1%0a",
+        "name=" + "n" * 129 + "&version=1",
+        "name=app&version=1&releaseNote=" + "r" * 513,
+        "name=app&version=1&account=0000000000-00009",
+    ],
+)
+@virtual
+async def test_firmware_that_is_refused(query: str) -> None:
+    async with served() as (backend, admin):
+        assert (await admin.put(f"/admin/firmware?{query}", content=IMAGE)).status_code == 400
+        assert (await admin.put("/admin/firmware?name=a&version=1")).status_code == 400
+        assert backend.inventory.packages == {}
+
+
 @virtual
 async def test_firmware_in_use_is_not_deleted() -> None:
     async with served() as (backend, admin):

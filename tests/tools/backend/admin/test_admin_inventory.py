@@ -228,6 +228,8 @@ async def test_what_is_absent_stays() -> None:
         ([{"name": "new"}, {"deviceId": "12"}], "item 1: Invalid device id format"),
         ([{"name": "new"}, {"deviceId": 35}], "item 1: deviceId: "),
         ([{"name": "new"}, {"name": ""}], "item 1: name: "),
+        ([{"name": "new"}, {"name": "a\0b"}], "item 1: name: "),
+        ([{"name": "new"}, {"name": "b", "firmware": "1\n"}], "item 1: firmware: "),
         ([{"name": "new"}, {"name": "x" * 256}], "item 1: name: "),
         ([{"name": "new"}, {"name": "\ud800"}], "item 1: name: "),
         ([{"name": "new"}, {"name": "b", "line": "off"}], "item 1: line: "),

@@ -2,8 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
-from dataclasses import dataclass
+from functools import lru_cache
 from typing import TYPE_CHECKING
 
 from tools.backend.campaigns.kinds import Lock
@@ -21,25 +20,27 @@ DISTRIBUTION_OF = {"HTTP": "HTTP", "LWM2M": "LWM2M", "OMADM": "OMD-DM"}
 """What a device speaks -> how v2, and the firmware list of v3, spell it."""
 
 
-@dataclass(frozen=True, slots=True)
-class Installed:
-    """A firmware or a file on a device, in the words of both versions' SoftwareInfo."""
+# Devices that were loaded together have the same times, and a page has thousands of them.
+time_text = lru_cache(maxsize=4_096)(rfc3339)
 
-    name: str
-    version: str
-    upgradeTime: str
+Installed = dict[str, str]
+"""A firmware or a file on a device: name, version and upgradeTime, as SoftwareInfo of v2 and v3."""
 
 
 def upgrade_time(device: Device) -> str:
     """When the device was upgraded last."""
-    return NEVER if device.upgraded is None else rfc3339(device.upgraded)
+    return NEVER if device.upgraded is None else time_text(device.upgraded)
 
 
-def _successes(backend: Backend, device: Device, lock: Lock) -> Iterator[Member]:
+def _successes(backend: Backend, device: Device, lock: Lock) -> list[Member]:
     """The campaigns that brought something to the device, newest first."""
-    for member in reversed(backend.engine.book.members_of(device.name)):
-        if member.campaign.kind.lock is lock and member.status == SUCCESS:
-            yield member
+    found = [
+        member
+        for member in backend.engine.book.members_of(device.name)
+        if member.status == SUCCESS and member.campaign.kind.lock is lock
+    ]
+    found.reverse()
+    return found
 
 
 def software_on(backend: Backend, device: Device) -> list[Installed]:
@@ -47,24 +48,20 @@ def software_on(backend: Backend, device: Device) -> list[Installed]:
     is that of the campaign that brought it, or empty: a device reports a version and no name."""
     if not device.firmware:
         return []
-    name = next(
-        (
-            member.campaign.package
-            for member in _successes(backend, device, Lock.FIRMWARE)
-            if same_version(member.campaign.version_to, device.firmware)
-        ),
-        "",
-    )
-    return [Installed(name, device.firmware, upgrade_time(device))]
+    name = ""
+    for member in _successes(backend, device, Lock.FIRMWARE):
+        if same_version(member.campaign.version_to, device.firmware):
+            name = member.campaign.package
+            break
+    return [{"name": name, "version": device.firmware, "upgradeTime": upgrade_time(device)}]
 
 
 def files_on(backend: Backend, device: Device) -> list[Installed]:
     """The configuration files that campaigns brought to the device, by name."""
     found: dict[str, Installed] = {}
     for member in _successes(backend, device, Lock.FILE):
-        campaign = member.campaign
-        if campaign.package not in found:
-            found[campaign.package] = Installed(
-                campaign.package, campaign.version_to, rfc3339(member.updated)
-            )
+        name, version = member.campaign.package, member.campaign.version_to
+        found.setdefault(
+            name, {"name": name, "version": version, "upgradeTime": time_text(member.updated)}
+        )
     return [found[name] for name in sorted(found)]

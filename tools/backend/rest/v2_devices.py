@@ -1,7 +1,6 @@
 """API v2: the devices of the account and their histories, and the software that is available."""
 
 from collections.abc import Awaitable, Callable
-from dataclasses import asdict
 from typing import TYPE_CHECKING, Annotated
 
 from fastapi import APIRouter, Depends, Query
@@ -15,8 +14,8 @@ from tools.backend.rest.common import (
     last_seen_device,
     page_of,
 )
-from tools.backend.rest.device_views import DISTRIBUTION_OF, software_on, upgrade_time
-from tools.backend.timing import date_text, rfc3339
+from tools.backend.rest.device_views import DISTRIBUTION_OF, software_on, time_text, upgrade_time
+from tools.backend.timing import date_text
 
 if TYPE_CHECKING:
     from tools.backend.backend import Backend
@@ -51,13 +50,11 @@ def add_routes(
             appFotaEligible=False,
             licenseAssigned=backend.licences.holds(device.device_id),
             distributionType=DISTRIBUTION_OF[device.protocol],
-            softwareList=[
-                shapes.V2SoftwareInfo(**asdict(item)) for item in software_on(backend, device)
-            ],
-            createTime=rfc3339(device.created),
+            softwareList=[shapes.V2SoftwareInfo(**item) for item in software_on(backend, device)],
+            createTime=time_text(device.created),
             upgradeTime=upgrade_time(device),
-            updateTime=rfc3339(device.updated),
-            refreshTime=rfc3339(device.updated),
+            updateTime=time_text(device.updated),
+            refreshTime=time_text(device.updated),
         )
 
     @routes.get("/devices/{acc}", operation_id="list_account_devices")

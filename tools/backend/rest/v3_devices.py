@@ -1,7 +1,6 @@
 """API v3: the devices of the account, their firmware, and the catalogue."""
 
 from collections.abc import Awaitable, Callable
-from dataclasses import asdict
 from typing import TYPE_CHECKING, Annotated, Any, Literal
 
 from fastapi import APIRouter, Depends, Query, Request
@@ -23,6 +22,7 @@ from tools.backend.rest.device_views import (
     DISTRIBUTION_OF,
     files_on,
     software_on,
+    time_text,
     upgrade_time,
 )
 from tools.backend.timing import rfc3339
@@ -75,14 +75,12 @@ def add_routes(
             "licenseAssigned": backend.licences.holds(device.device_id),
             "protocol": device.protocol,
             "softwareList": [
-                shapes.V3SoftwareInfo(**asdict(item)) for item in software_on(backend, device)
+                shapes.V3SoftwareInfo(**item) for item in software_on(backend, device)
             ],
-            "fileList": [
-                shapes.V3SoftwareInfo(**asdict(item)) for item in files_on(backend, device)
-            ],
-            "createTime": rfc3339(device.created),
-            "updateTime": rfc3339(device.updated),
-            "refreshTime": rfc3339(device.updated),
+            "fileList": [shapes.V3SoftwareInfo(**item) for item in files_on(backend, device)],
+            "createTime": time_text(device.created),
+            "updateTime": time_text(device.updated),
+            "refreshTime": time_text(device.updated),
         }
 
     def listed(device: Device) -> shapes.V3AccountDevice:

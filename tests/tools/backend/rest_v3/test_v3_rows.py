@@ -7,6 +7,7 @@ from __future__ import annotations
 import re
 from dataclasses import replace
 
+from protocols.coap import Code
 from tests.tools.backend.rest_world import ACCOUNT, STRANGER, V3, rest_world
 from tests.tools.backend.virtual import virtual
 from tools.backend.backend import Backend
@@ -452,3 +453,27 @@ async def test_release_3_0_pilot_campaigns() -> None:
         campaign = await world.v3_campaign(deviceList=world.lwm2m[:20])
         body = {"Type": "append", "deviceList": world.lwm2m[20:]}
         await world.refused("PUT", f"{FIRMWARE_CAMPAIGNS}/{campaign}", "pilot", json=body)
+
+
+@virtual
+async def test_release_3_0_cell_awareness_and_large_campaigns_in_cells() -> None:
+    """Devices that share a cell are upgraded a few at a time; the parts are not to be seen, only
+    that some devices wait for a later date while others are processed."""
+    async with rest_world(lwm2m=3) as world:
+        backend = world.backend
+        for index, device_id in enumerate(world.lwm2m):
+            device = await world.scripted(index, lifetime=86400)
+            device.on_execute = lambda: Code.CHANGED  # and installs for as long as we look
+            await backend.operator.attach(device_id, "cell-1", ("127.0.0.1", 9))
+        await backend.operator.cells.set("cell-1", 2)
+        campaign = await world.v3_campaign(startDate="2030-01-01", campaignTimeWindowList=[])
+        await world.sleep(30)
+        found = await world.json(
+            "GET", f"{V3}/reports/{ACCOUNT}/campaigns/{campaign}/devices", "V3CampaignDevice"
+        )
+        statuses = sorted(item["status"] for item in found["deviceList"])
+        assert statuses == ["UpgradePending", "UpgradeScheduled", "UpgradeScheduled"]
+        for item in found["deviceList"]:
+            waits = item["status"] == "UpgradePending"
+            assert ("recentAttemptTime" not in item) is waits
+            assert ("nextAttemptTime" in item) is waits

@@ -31,7 +31,9 @@ SECURITY = {
 
 def build_app(backend: Backend) -> FastAPI:
     """The app of a backend; it may be made before the backend is started."""
-    app = FastAPI(title="Software Management Services, reference backend", docs_url=None, redoc_url=None)
+    app = FastAPI(
+        title="Software Management Services, reference backend", docs_url=None, redoc_url=None
+    )
     clock = backend.runtime.clock
     sessions = Sessions(backend.inventory, wall_clock(clock.virtual, clock.now))
     answer_errors(app)

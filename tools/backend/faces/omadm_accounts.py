@@ -14,7 +14,6 @@ from sqlalchemy import (
     Column,
     Connection,
     Float,
-    Integer,
     LargeBinary,
     Table,
     bindparam,
@@ -26,7 +25,7 @@ from agent.credentials import Credential
 from protocols.omadm.auth import AuthType
 from tools.backend.store.rows import upsert
 from tools.backend.store.tables import metadata
-from tools.backend.store.types import String
+from tools.backend.store.types import Integer, String
 
 SERVER_ID = "fotilla"
 """AAuthName of the server and ServerID of the account: equal, as the two normally are."""

@@ -9,7 +9,6 @@ from sqlalchemy import (
     Column,
     Connection,
     Float,
-    Integer,
     LargeBinary,
     Table,
     bindparam,
@@ -20,7 +19,7 @@ from sqlalchemy import (
 
 from tools.backend.store.rows import upsert
 from tools.backend.store.tables import metadata
-from tools.backend.store.types import String
+from tools.backend.store.types import Integer, String
 
 attachments = Table(
     "attachments",

@@ -73,6 +73,12 @@ DROP_MEMBER = (
     .where(tables.campaign_devices.c.campaign == bindparam("b_campaign"))
     .where(tables.campaign_devices.c.device == bindparam("b_device"))
 )
+DROP_MEMBERS = delete(tables.campaign_devices).where(
+    tables.campaign_devices.c.campaign == bindparam("b_campaign")
+)
+DROP_ORPHANS = delete(tables.campaign_devices).where(
+    tables.campaign_devices.c.campaign.not_in(select(tables.campaigns.c.id))
+)
 SET_CAMPAIGN_DATES = (
     update(tables.campaigns)
     .where(tables.campaigns.c.id == bindparam("b_id"))

@@ -12,13 +12,12 @@ from sqlalchemy import (
     Column,
     Float,
     Index,
-    Integer,
     LargeBinary,
     MetaData,
     Table,
 )
 
-from tools.backend.store.types import Integer64, String
+from tools.backend.store.types import Integer, String
 
 metadata = MetaData()
 
@@ -185,7 +184,7 @@ registrations = Table(
     Column("location", String(32), nullable=False, unique=True),
     Column("host", String(255), nullable=False),
     Column("port", Integer, nullable=False),
-    Column("lifetime", Integer64, nullable=False),
+    Column("lifetime", Integer, nullable=False),
     Column("version", String(8), nullable=False),
     Column("binding", String(8), nullable=False),
     Column("queue", Boolean, nullable=False),
@@ -305,7 +304,7 @@ reports = Table(
     metadata,
     Column("device", String(255), primary_key=True),
     Column("campaign", String(36), primary_key=True),
-    Column("seq", Integer64, nullable=False),
+    Column("seq", Integer, nullable=False),
     Column("time", Float, nullable=False),
 )
 

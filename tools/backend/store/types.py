@@ -4,13 +4,14 @@ from __future__ import annotations
 
 from typing import Any
 
-from sqlalchemy import BigInteger, Dialect, Integer
+from sqlalchemy import BigInteger, Dialect
+from sqlalchemy import Integer as SqlInteger
 from sqlalchemy import String as SqlString
 from sqlalchemy.dialects.postgresql import TEXT
 from sqlalchemy.types import TypeDecorator, TypeEngine
 
-Integer64 = BigInteger().with_variant(Integer(), "sqlite")
-"""For numbers that others choose: an INTEGER has 64 bits in SQLite and 32 in PostgreSQL."""
+Integer = BigInteger().with_variant(SqlInteger(), "sqlite")
+"""A number of 64 bits: what SQLite calls an INTEGER has 32 in PostgreSQL."""
 
 
 class String(TypeDecorator[str]):

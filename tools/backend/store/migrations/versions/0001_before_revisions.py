@@ -6,7 +6,8 @@ from alembic import op
 revision = "0001"
 down_revision = None
 
-Integer64 = sa.BigInteger().with_variant(sa.Integer(), "sqlite")
+Integer = sa.BigInteger().with_variant(sa.Integer(), "sqlite")
+"""64 bits on both."""
 
 
 def text(length: int | None = None) -> sa.types.TypeEngine[str]:
@@ -48,8 +49,8 @@ def upgrade() -> None:
         sa.Column("face", text(16), nullable=False),
         sa.Column("location", text(32), nullable=False, unique=True),
         sa.Column("host", text(255), nullable=False),
-        sa.Column("port", sa.Integer, nullable=False),
-        sa.Column("lifetime", Integer64, nullable=False),
+        sa.Column("port", Integer, nullable=False),
+        sa.Column("lifetime", Integer, nullable=False),
         sa.Column("version", text(8), nullable=False),
         sa.Column("binding", text(8), nullable=False),
         sa.Column("queue", sa.Boolean, nullable=False),
@@ -74,7 +75,7 @@ def upgrade() -> None:
         sa.Column("release_note", text(512), nullable=False),
         sa.Column("launched", sa.Float, nullable=False),
         sa.Column("digest", text(64), nullable=False),
-        sa.Column("size", sa.Integer, nullable=False),
+        sa.Column("size", Integer, nullable=False),
     )
     op.create_table(
         "files",
@@ -87,12 +88,12 @@ def upgrade() -> None:
         sa.Column("path", text(255), nullable=False),
         sa.Column("launched", sa.Float, nullable=False),
         sa.Column("digest", text(64), nullable=False),
-        sa.Column("size", sa.Integer, nullable=False),
+        sa.Column("size", Integer, nullable=False),
     )
     op.create_table(
         "campaigns",
         sa.Column("id", text(36), primary_key=True),
-        sa.Column("number", sa.Integer, nullable=False, unique=True),
+        sa.Column("number", Integer, nullable=False, unique=True),
         sa.Column("account", text(32), nullable=False),
         sa.Column("kind", text(16), nullable=False),
         sa.Column("title", text(128), nullable=False),
@@ -113,7 +114,7 @@ def upgrade() -> None:
         sa.Column("created", sa.Float, nullable=False),
         sa.Column("starts", sa.Float, nullable=False),
         sa.Column("ends", sa.Float, nullable=False),
-        sa.Column("concurrency", sa.Integer, nullable=False),
+        sa.Column("concurrency", Integer, nullable=False),
         sa.Column("auto_assign", sa.Boolean, nullable=False),
         sa.Column("auto_add", sa.Boolean, nullable=False),
         sa.Column("status", text(32), nullable=False),
@@ -126,8 +127,8 @@ def upgrade() -> None:
         sa.Column("device_id", text(15), nullable=False),
         sa.Column("delivery", text(8), nullable=False),
         sa.Column("status", text(40), nullable=False),
-        sa.Column("position", sa.Integer, nullable=False),
-        sa.Column("attempts", sa.Integer, nullable=False),
+        sa.Column("position", Integer, nullable=False),
+        sa.Column("attempts", Integer, nullable=False),
         sa.Column("executed", sa.Boolean, nullable=False),
         sa.Column("outcome", text(32)),
         sa.Column("said", text(255), nullable=False),
@@ -140,12 +141,12 @@ def upgrade() -> None:
         "reports",
         sa.Column("device", text(255), primary_key=True),
         sa.Column("campaign", text(36), primary_key=True),
-        sa.Column("seq", Integer64, nullable=False),
+        sa.Column("seq", Integer, nullable=False),
         sa.Column("time", sa.Float, nullable=False),
     )
     op.create_table(
         "check_ins",
-        sa.Column("number", sa.Integer, primary_key=True, autoincrement=True),
+        sa.Column("number", Integer, primary_key=True, autoincrement=True),
         sa.Column("device", text(255), nullable=False),
         sa.Column("client_type", text(64), nullable=False),
         sa.Column("result", text(32), nullable=False),
@@ -161,7 +162,7 @@ def upgrade() -> None:
     )
     op.create_table(
         "logs",
-        sa.Column("number", sa.Integer, primary_key=True, autoincrement=True),
+        sa.Column("number", Integer, primary_key=True, autoincrement=True),
         sa.Column("device", text(255), nullable=False),
         sa.Column("log_time", text(32), nullable=False),
         sa.Column("log_type", text(32), nullable=False),
@@ -176,12 +177,12 @@ def upgrade() -> None:
         sa.Column("device_id", text(15), primary_key=True),
         sa.Column("cell", text(64), nullable=False),
         sa.Column("host", text(64), nullable=False),
-        sa.Column("port", sa.Integer, nullable=False),
+        sa.Column("port", Integer, nullable=False),
         sa.Column("since", sa.Float, nullable=False),
     )
     op.create_table(
         "short_messages",
-        sa.Column("number", sa.Integer, primary_key=True, autoincrement=False),
+        sa.Column("number", Integer, primary_key=True, autoincrement=False),
         sa.Column("device_id", text(15), nullable=False),
         sa.Column("pdu", sa.LargeBinary, nullable=False),
         sa.Column("accepted", sa.Float, nullable=False),
@@ -198,7 +199,7 @@ def upgrade() -> None:
         sa.Column("client_nonce", sa.LargeBinary, nullable=False),
         sa.Column("server_nonce", sa.LargeBinary, nullable=False),
         sa.Column("root", text(255), nullable=False),
-        sa.Column("session", sa.Integer, nullable=False),
+        sa.Column("session", Integer, nullable=False),
         sa.Column("result", text(255), nullable=False),
         sa.Column("seen", sa.Float, nullable=False),
     )

@@ -6,6 +6,9 @@ from alembic import op
 revision = "0002"
 down_revision = "0001"
 
+Integer = sa.BigInteger().with_variant(sa.Integer(), "sqlite")
+"""64 bits on both."""
+
 
 def text(length: int | None = None) -> sa.types.TypeEngine[str]:
     """PostgreSQL holds nobody to a length, as SQLite does not."""
@@ -17,7 +20,7 @@ def text(length: int | None = None) -> sa.types.TypeEngine[str]:
 ADDED = {
     "accounts": (
         ("purchase_type", text(128), "TS-HFOTA-EVNT"),
-        ("licence_count", sa.Integer(), 0),
+        ("licence_count", Integer, 0),
         ("subscribed", sa.Float(), 0.0),
         ("omadm_mode", text(16), "network_aware"),
         ("v3_abort", sa.Boolean(), True),
@@ -52,7 +55,7 @@ def upgrade() -> None:
         "licences",
         sa.Column("device_id", text(15), primary_key=True),
         sa.Column("account", text(32), nullable=False),
-        sa.Column("number", sa.Integer, nullable=False),
+        sa.Column("number", Integer, nullable=False),
         sa.Column("assigned", sa.Float, nullable=False),
         if_not_exists=True,
     )
@@ -60,23 +63,23 @@ def upgrade() -> None:
         "cancellations",
         sa.Column("account", text(32), primary_key=True),
         sa.Column("device_id", text(15), primary_key=True),
-        sa.Column("number", sa.Integer, nullable=False),
+        sa.Column("number", Integer, nullable=False),
         sa.Column("listed", sa.Float, nullable=False),
         if_not_exists=True,
     )
     op.create_table(
         "listeners",
         sa.Column("account", text(32), primary_key=True),
-        sa.Column("version", sa.Integer, primary_key=True),
+        sa.Column("version", Integer, primary_key=True),
         sa.Column("url", text(2048), nullable=False),
         sa.Column("registered", sa.Float, nullable=False),
         if_not_exists=True,
     )
     op.create_table(
         "outbox_changes",
-        sa.Column("number", sa.Integer, primary_key=True),
+        sa.Column("number", Integer, primary_key=True),
         sa.Column("account", text(32), nullable=False),
-        sa.Column("version", sa.Integer, nullable=False),
+        sa.Column("version", Integer, nullable=False),
         sa.Column("campaign", text(36), nullable=False),
         sa.Column("device_id", text(15), nullable=False),
         sa.Column("status", text(40), nullable=False),
@@ -88,14 +91,14 @@ def upgrade() -> None:
     )
     op.create_table(
         "outbox",
-        sa.Column("number", sa.Integer, primary_key=True),
+        sa.Column("number", Integer, primary_key=True),
         sa.Column("account", text(32), nullable=False),
-        sa.Column("version", sa.Integer, nullable=False),
+        sa.Column("version", Integer, nullable=False),
         sa.Column("kind", text(32), nullable=False),
         sa.Column("campaign", text(36), nullable=False),
         sa.Column("body", text(), nullable=False),
         sa.Column("state", text(16), nullable=False),
-        sa.Column("tries", sa.Integer, nullable=False),
+        sa.Column("tries", Integer, nullable=False),
         sa.Column("created", sa.Float, nullable=False),
         sa.Column("due", sa.Float, nullable=False),
         sa.Column("finished", sa.Float),
@@ -107,7 +110,7 @@ def upgrade() -> None:
         "attempts",
         sa.Column("campaign", text(36), primary_key=True),
         sa.Column("device", text(255), primary_key=True),
-        sa.Column("number", sa.Integer, primary_key=True),
+        sa.Column("number", Integer, primary_key=True),
         sa.Column("started", sa.Float, nullable=False),
         sa.Column("finished", sa.Float),
         sa.Column("status", text(40), nullable=False),
@@ -130,6 +133,6 @@ def upgrade() -> None:
     op.create_table(
         "cells",
         sa.Column("name", text(64), primary_key=True),
-        sa.Column("capacity", sa.Integer, nullable=False),
+        sa.Column("capacity", Integer, nullable=False),
         if_not_exists=True,
     )

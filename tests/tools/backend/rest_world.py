@@ -16,6 +16,7 @@ from tests.tools.backend.rest_client import logged_in
 from tests.tools.backend.scripted import ScriptedDevice
 from tests.tools.backend.virtual import CONFIG, IMAGE, world
 from tools.backend.backend import Backend
+from tools.backend.inventory import EVENT_BILLED, MONTHLY_BILLED
 from tools.backend.store import tables
 
 ACCOUNT = "0242078689-00001"
@@ -88,6 +89,15 @@ class RestWorld:
     def ids(self) -> list[str]:
         """The device ids of the HTTP devices."""
         return [device.name.removeprefix("urn:imei:") for device in self.http]
+
+    def subscribe(self, licences: int = 1000) -> None:
+        """Give the account a monthly subscription with so many licences."""
+        accounts = self.backend.inventory.accounts
+        accounts[ACCOUNT] = replace(
+            accounts[ACCOUNT],
+            purchase_type=f"{EVENT_BILLED},{MONTHLY_BILLED}",
+            licence_count=licences,
+        )
 
     async def sleep(self, seconds: float) -> None:
         await self.backend.runtime.clock.sleep(seconds)

@@ -18,21 +18,29 @@ async def test_get_subscriptions() -> None:
     """Number of FOTA subscriptions for HTTP devices, per account."""
     async with rest_world() as world:
         path = f"{V2}/subscriptions/{ACCOUNT}"
+        world.subscribe(10)
         before = await world.json("GET", path, "FotaV2Subscription", every=True)
         assert (before["accountName"], before["licenseUsedCount"]) == (ACCOUNT, 0)
+        assert (before["licenseCount"], before["purchaseType"]) == (
+            10,
+            "TS-HFOTA-EVNT,TS-HFOTA-MRC",
+        )
         body = {"deviceList": [*world.ids(), world.lwm2m[0]]}
         await world.api.post(f"{LICENSES}/assign", json=body)
         after = await world.json("GET", path, "FotaV2Subscription", every=True)
         # One pool for all versions, but only HTTP devices count here.
-        assert after["licenseUsedCount"] <= len(world.ids())
+        assert after["licenseUsedCount"] == 2
 
 
 @virtual
 async def test_get_licenses() -> None:
     """The account's licences and the list of licensed devices."""
     async with rest_world() as world:
+        world.subscribe(10)
+        await world.api.post(f"{LICENSES}/assign", json={"deviceList": world.ids()})
         found = await world.json("GET", LICENSES, "V2LicenseSummary", every=True)
-        assert (found["accountName"], found["deviceList"]) == (ACCOUNT, [])
+        assert (found["totalLicense"], found["assignedLicenses"]) == (10, 2)
+        assert [item["deviceId"] for item in found["deviceList"]] == world.ids()
         assert (found["hasMoreData"], found["lastSeenDeviceId"]) == (False, "0")
 
 
@@ -40,6 +48,7 @@ async def test_get_licenses() -> None:
 async def test_post_licenses_assign() -> None:
     """Assign FOTA licences to devices."""
     async with rest_world() as world:
+        world.subscribe(1)
         answer = await world.json(
             "POST",
             f"{LICENSES}/assign",
@@ -48,7 +57,9 @@ async def test_post_licenses_assign() -> None:
             headers={"Content-Type": "*/*"},
         )
         assert [item["deviceId"] for item in answer["deviceList"]] == world.ids()
-        assert {item["status"] for item in answer["deviceList"]} <= {"Success", "Failure"}
+        # As many as there are licences.
+        assert [item["status"] for item in answer["deviceList"]] == ["Success", "Failure"]
+        assert (answer["licTotalCount"], answer["licUsedCount"]) == (1, 1)
 
 
 @virtual
@@ -435,12 +446,25 @@ async def test_release_2_39_cancellation_list() -> None:
     """Add devices to the cancellation list or remove it: POST, DELETE, GET in v2."""
     async with rest_world() as world:
         path = f"{LICENSES}/cancel"
-        await world.api.post(f"{LICENSES}/assign", json={"deviceList": world.ids()})
-        for index in ("?startIndex=0", "/index/0", ""):
-            answer = await world.api.get(path + index)
-            assert answer.status_code in (200, 400), answer.text
-        deleted = await world.api.delete(path)
-        assert set(deleted.json()) in ({"success"}, {"errorCode", "errorMessage"})
+        # For accounts with a monthly subscription only.
+        await world.refused("POST", path, "monthly", json={"deviceList": world.ids()})
+        world.subscribe(10)
+        one, two = world.ids()
+        await world.api.post(f"{LICENSES}/assign", json={"deviceList": [one, two]})
+        for body, listed in (
+            ({"deviceList": [one]}, [one]),
+            ({"type": "append", "deviceList": [two]}, [one, two]),
+            ({"deviceList": [two]}, [two]),
+        ):
+            await world.json("POST", path, "V2ListOfLicensesToRemoveResult", json=body)
+            # The query of the SDK, the path of the documentation, and neither.
+            for index in ("?startIndex=0", "/index/0", ""):
+                found = await world.json("GET", path + index, "V2ListOfLicensesToRemove")
+                assert (found["count"], found["deviceList"]) == (len(listed), listed)
+        answer = await world.json("DELETE", path, "FotaV2SuccessResult")
+        assert answer == {"success": True}
+        found = await world.json("GET", path, "V2ListOfLicensesToRemove")
+        assert (found["count"], found["deviceList"]) == (0, [])
 
 
 @virtual

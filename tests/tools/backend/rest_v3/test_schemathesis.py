@@ -11,7 +11,6 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Coroutine, Iterator
-from dataclasses import replace
 from typing import Any
 
 import httpx
@@ -40,7 +39,6 @@ from tests.tools.backend.rest_world import (
     rest_world,
 )
 from tests.tools.backend.sdk_operations import OPERATIONS, OURS
-from tools.backend.inventory import EVENT_BILLED, MONTHLY_BILLED
 
 NAMES = [(version, name) for version, name, _line in OPERATIONS] + [
     (version, name) for version, names in OURS.items() for name in names
@@ -119,13 +117,8 @@ class Bench:
         return self.runner.run(work)
 
     async def fill(self) -> None:
-        accounts = self.world.backend.inventory.accounts
         # With licences, so that there can be a list of those to cancel.
-        accounts[ACCOUNT] = replace(
-            accounts[ACCOUNT],
-            purchase_type=f"{EVENT_BILLED},{MONTHLY_BILLED}",
-            licence_count=1000,
-        )
+        self.world.subscribe()
         await self.world.api.post(f"{V2}/files/{ACCOUNT}", data=FORM, files=UPLOAD)
 
     def close(self) -> None:

@@ -30,7 +30,8 @@ from __future__ import annotations
 import functools
 import struct
 import zlib
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
+from typing import NamedTuple
 
 from agent.errors import StoreError
 from agent.flash import NVM, SECTOR_SIZE, Flash
@@ -43,6 +44,7 @@ _RECORD = struct.Struct("<IHBB")
 _MARK = 0x4E56
 _HEADER_SIZE = 16
 _PUT, _DELETED = 0x01, 0x02
+_PAGES = SECTOR_SIZE // PAGE_SIZE
 _ERASED8 = b"\xff" * 8
 
 MAX_LIVE = SECTOR_SIZE - _HEADER_SIZE
@@ -73,13 +75,6 @@ def _record(kind: int, key: bytes, value: bytes) -> bytes:
 def decode_log(log: bytes) -> tuple[dict[bytes, bytes], int, bool]:
     """Live records of a sector's log, the end of the good part, and whether only erased bytes
     follow. Any bytes decode: a torn or foreign record ends the log, it is never an error."""
-    live, end, clean = _decoded(log)
-    return dict(live), end, clean
-
-
-# A boot reads many values of the same log, one after the other.
-@functools.lru_cache(maxsize=64)
-def _decoded(log: bytes) -> tuple[dict[bytes, bytes], int, bool]:
     live: dict[bytes, bytes] = {}
     position = 0
     while position + _RECORD.size <= len(log):
@@ -96,6 +91,34 @@ def _decoded(log: bytes) -> tuple[dict[bytes, bytes], int, bool]:
         position = end + -end % 8
     rest = log[position:]
     return live, min(position, len(log)), rest.count(0xFF) == len(rest)
+
+
+class _Walked(NamedTuple):
+    """What a walk through both sectors found. Shared: `live` is not to be changed."""
+
+    live: Mapping[bytes, bytes]
+    sector: int
+    sequence: int | None
+    end: int
+    """Where the next record goes, from the start of the region; -1 when the log is torn."""
+
+
+# A boot reads many values of the same log, one after the other. Pages are kept by reference and
+# know their hashes, so that asking costs less than joining them would.
+@functools.lru_cache(maxsize=64)
+def _walked(pages: tuple[bytes, ...]) -> _Walked:
+    best: int | None = None
+    active, log = 0, b""
+    for sector in (0, 1):
+        inside = pages[sector * _PAGES : (sector + 1) * _PAGES]
+        data = b"".join(page.ljust(PAGE_SIZE, b"\xff") for page in inside)
+        sequence = _sequence(data)
+        if sequence is not None and (best is None or sequence > best):
+            best, active, log = sequence, sector, data[_HEADER_SIZE:]
+    if best is None:
+        return _Walked({}, 0, None, -1)
+    live, end, clean = decode_log(log)
+    return _Walked(live, active, best, active * SECTOR_SIZE + _HEADER_SIZE + end if clean else -1)
 
 
 class Nvm:
@@ -136,22 +159,13 @@ class Nvm:
 
     # --- internals
 
-    def _load(self) -> tuple[dict[bytes, bytes], int | None]:
+    def _load(self) -> tuple[Mapping[bytes, bytes], int | None]:
         """Live records and sequence of the active sector; remembers where the log ends."""
-        best: int | None = None
-        for sector in (0, 1):
-            data = self._flash.read(NVM, sector * SECTOR_SIZE, _HEADER_SIZE)
-            sequence = _sequence(data)
-            if sequence is not None and (best is None or sequence > best):
-                best = sequence
-                self._sector = sector
-        if best is None:
-            self._end = -1
-            return {}, None
-        start = self._sector * SECTOR_SIZE + _HEADER_SIZE
-        live, end, clean = decode_log(self._flash.read(NVM, start, MAX_LIVE))
-        self._end = start + end if clean else -1
-        return live, best
+        found = _walked(tuple(self._flash.pages(NVM)))
+        if found.sequence is not None:
+            self._sector = found.sector
+        self._end = found.end
+        return found.live, found.sequence
 
     def _append(self, kind: int, key: bytes, value: bytes) -> None:
         if len(key) > 255 or len(value) > MAX_LIVE:
@@ -179,7 +193,8 @@ class Nvm:
         return 2 * size < end - self._sector * SECTOR_SIZE - _HEADER_SIZE
 
     def _compact(self, kind: int, key: bytes, value: bytes) -> None:
-        live, sequence = self._load()
+        found, sequence = self._load()
+        live = dict(found)
         live.pop(key, None)
         if kind == _PUT:
             live[key] = value
@@ -200,8 +215,8 @@ class Nvm:
 
     def _clear(self, sector: int) -> None:
         """Erase a sector that is not erased yet."""
-        first = sector * SECTOR_SIZE // PAGE_SIZE
-        if any(self._flash.pages(NVM)[first : first + SECTOR_SIZE // PAGE_SIZE]):
+        first = sector * _PAGES
+        if any(self._flash.pages(NVM)[first : first + _PAGES]):
             self._flash.erase(NVM, sector)
 
 

@@ -63,6 +63,9 @@ async def cancel(engine: CampaignEngine, campaign: Campaign, *, customer: bool) 
     ):
         raise Refusal.CAMPAIGN_STARTED()
     campaign.unchecked.clear()
+    for member in campaign.members.values():
+        if member.queued:
+            queue.leave(engine, member.device, "by the administrator")
     for member in list(campaign.members.values()):
         if not member.final:
             _end(engine, member, "abort" if started else "cancel", BY_USER)

@@ -38,6 +38,8 @@ def leave(engine: CampaignEngine, device: str, cause: str) -> None:
     if member is None:
         return
     member.queued = False
+    if not member.final:
+        member.campaign.unfinished += 1  # it has begun again, and counts from now on
     engine.record(device, MACHINE, QUEUED, "", cause)
     engine.save(member)
     engine.settle(member.campaign)

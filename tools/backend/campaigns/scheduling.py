@@ -335,10 +335,11 @@ def lost(engine: CampaignEngine, device: str) -> None:
 
 
 def _expire_some(engine: CampaignEngine, campaign: Campaign) -> bool:
-    """The end: whoever has no result by now has failed. Returns whether there are more."""
+    """The end: whoever has no result by now has failed, but for those that began again out of the
+    network queue, which asks for no campaign. Returns whether there are more."""
     left = AT_ONCE
     for member in list(campaign.members.values()):
-        if member.final:
+        if member.final or member.queued:
             continue
         if not left:
             return True

@@ -59,17 +59,19 @@ class BackendProcess:
     def alive(self) -> bool:
         return self.process is not None and self.process.poll() is None and bool(self.ready)
 
+    def command(self, ready: Path) -> list[str]:
+        """What is run, to be ready when the file is there."""
+        coap = f"{self.coap[0]}:{self.coap[1]}"
+        arguments = [coap, self.http, "127.0.0.1:0", self.database, str(ready)]
+        return [sys.executable, "-c", PROGRAM, *arguments]
+
     async def start(self) -> None:
         self.starts += 1
         self.killed = False
         ready = self.folder / f"ready-{self.starts}.json"
-        coap = f"{self.coap[0]}:{self.coap[1]}"
-        arguments = [coap, self.http, "127.0.0.1:0", self.database]
         with (self.folder / "stderr").open("ab") as stderr:
             self.process = subprocess.Popen(
-                [sys.executable, "-c", PROGRAM, *arguments, str(ready)],
-                stdout=subprocess.DEVNULL,
-                stderr=stderr,
+                self.command(ready), stdout=subprocess.DEVNULL, stderr=stderr
             )
         async with asyncio.timeout(READY_WITHIN):
             while not ready.exists():

@@ -166,8 +166,8 @@ async def remove(
             continue
         _take_out(engine, member)
         results.append(EditResult(device_id, True, REMOVED))
-    await engine.writer.submit(lambda _connection: None)
     _close_if_empty(engine, campaign)
+    await engine.writer.submit(lambda _connection: None)
     return results
 
 
@@ -193,14 +193,16 @@ async def redate(engine: CampaignEngine, campaign: Campaign, dates: CampaignDate
         raise Refusal.CAMPAIGN_OVER()
     now = engine.now()
     started = campaign.status == states.SCHEDULED or now >= campaign.starts
-    start, end = rules.check_dates(dates, now, started=started)
+    # A campaign of yesterday night may start today: its startDate is sent again as it is.
+    kept = dates.start_date == campaign.start_date
+    start, end = rules.check_dates(dates, now, started=started or kept)
     windows = rules.check_windows(dates.windows)
     install_windows = rules.check_windows(dates.install_windows)
     if started:
         _check_running(campaign, dates, now, end)
-    elif dates.start_date != campaign.start_date:
+    elif not kept:
         today = dates.start_date == date_text(now)
-        lead = engine.timing.on_demand_lead
+        lead = rules.lead_of(campaign.kind.version, len(campaign.members), engine.timing)
         campaign.starts = rules.first_start(start, now, lead if today else 0.0)
     campaign.start_date, campaign.end_date = dates.start_date, dates.end_date
     campaign.windows, campaign.install_windows = windows, install_windows

@@ -58,8 +58,13 @@ def check_after(name: str, text: str, request: CampaignRequest | CampaignDates) 
 
 
 def lead(request: CampaignRequest, timing: CampaignTiming) -> float:
-    """Seconds from a request to the start, when that is today. v1 knows no pilots."""
-    pilot = request.kind.version > 1 and len(frozenset(request.devices)) <= PILOT_SIZE
+    """Seconds from a request to the start, when that is today."""
+    return lead_of(request.kind.version, len(frozenset(request.devices)), timing)
+
+
+def lead_of(version: int, devices: int, timing: CampaignTiming) -> float:
+    """The same for a campaign of so many devices. v1 knows no pilots."""
+    pilot = version > 1 and devices <= PILOT_SIZE
     return timing.pilot_lead if pilot else timing.on_demand_lead
 
 

@@ -210,12 +210,25 @@ def run(
     option: Option = None,
     credentials: Credentials = None,
     authorities: Authorities = None,
+    operator: Annotated[
+        Path | None,
+        typer.Option(
+            "--operator",
+            metavar="FILE",
+            help="Attach the devices to the operator network of a `fotilla backend`, whose "
+            "--ready-file this is.",
+        ),
+    ] = None,
+    cells: Annotated[
+        int, typer.Option("--cells", metavar="N", help="For --operator: spread over so many.")
+    ] = 1,
     report: Report = "report",
     journal: JournalFile = None,
     as_json: Json = False,
 ) -> int:
     """Devices against any server; its operator starts the update."""
     from tools.fleet import credential_file
+    from tools.fleet.attachments import read_access
     from tools.fleet.names import DEFAULT_PATTERN, device_names
 
     check_whole("devices", devices, 1, MAX_DEVICES)
@@ -244,6 +257,7 @@ def run(
         serve_image=serve_image,
         serve_port=serve_port,
         journal=journal,
+        operator=None if operator is None else read_access(operator, cells),
     )
     from tools.fleet import commands
 

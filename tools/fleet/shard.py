@@ -13,7 +13,7 @@ import gc
 from collections import Counter
 from collections.abc import AsyncIterator, Callable, Mapping
 from dataclasses import dataclass, field, replace
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from agent.credentials import NO_CREDENTIAL, Credential
 from agent.device import Device, Phase
@@ -37,6 +37,9 @@ from tools.fleet.server_address import resolve_server
 from tools.fleet.spec import FleetSpec
 from tools.fleet.timeline import Timeline, TimelineSnapshot
 from tools.fleet.watch import STATES, Census, Watch
+
+if TYPE_CHECKING:
+    from tools.fleet.attachments import Attachments
 
 DEFAULT_RAMP = 400.0
 """Devices started per second: a registration costs a server some 1 ms with its commit, so this
@@ -198,6 +201,7 @@ class Shard:
         self._lag = LagMeter(runtime.metrics.lag)
         self._on_view = on_view
         self._journal = journal
+        self._attachments: Attachments | None = None
         self._began = runtime.clock.now()
         self._ended: float | None = None
 
@@ -220,6 +224,10 @@ class Shard:
         """Power the devices on, spread over the start-up window; returns early when stopped."""
         loop_now = self.runtime.clock.now
         self._lag.start()
+        if self.spec.operator is not None:
+            from tools.fleet.attachments import Attachments
+
+            self._attachments = Attachments(self.spec.operator)
         rate = self.spec.ramp or DEFAULT_RAMP
         began = loop_now()
         for position in range(self.spec.devices):
@@ -244,6 +252,8 @@ class Shard:
         device.attach(self._factory)
         self.watches.append(Watch(device, self.target, self.census))
         device.power_on()
+        if self._attachments is not None:
+            self._attachments.attach(device.name, device.index)
 
     def _device(self, position: int) -> Device:
         spec = self.spec
@@ -327,11 +337,17 @@ class Shard:
             seconds=self._ended - self._began,
             beliefs=dict(self._book.beliefs),
             misbehaviours=self.runtime.misbehaviours.snapshot(),
-            troubles=Counter(watch.trouble for watch in self.watches if watch.trouble),
+            troubles=self._troubles(),
             invalid=self._invalid(),
             error=None if self._journal is None else self._journal.error,
             interrupted=self.stop.is_set(),
         )
+
+    def _troubles(self) -> Counter[str]:
+        found = Counter(watch.trouble for watch in self.watches if watch.trouble)
+        if self._attachments is not None and self._attachments.failed:
+            found[f"not attached: {self._attachments.trouble}"] = self._attachments.failed
+        return found
 
     async def power_off(self) -> None:
         """Switch every device off in order; the clients say goodbye, in bounded time."""
@@ -345,6 +361,8 @@ class Shard:
             if len(leaving) >= GOODBYE_WINDOW:
                 leaving = await self._gone(leaving, GOODBYE_WINDOW, until)
         await self._gone(leaving, 1, until)
+        if self._attachments is not None:
+            await self._attachments.close()
 
     async def _gone(self, leaving: list[Watch], limit: int, until: float) -> list[Watch]:
         """Those that still say goodbye, once they are fewer than `limit` or the time is over."""

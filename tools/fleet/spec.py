@@ -58,6 +58,17 @@ class FaultShare:
 
 
 @dataclass(frozen=True, slots=True)
+class OperatorAccess:
+    """Where the operator network is, and as whom its API is asked."""
+
+    url: str
+    account: str
+    secret: str = field(repr=False)
+    cells: int = 1
+    """Over how many cells the devices are spread, in turns."""
+
+
+@dataclass(frozen=True, slots=True)
 class FleetSpec:
     """One shard's work, or a whole run's: how many devices of what kind do what."""
 
@@ -100,6 +111,8 @@ class FleetSpec:
     """File that every state change of every device is written to, as JSON Lines."""
     max_lag: float = DEFAULT_MAX_LAG
     """Seconds that our own scheduler may be late (99th percentile); beyond, the run is invalid."""
+    operator: OperatorAccess | None = None
+    """Where the devices attach to an operator network; None: they do not, or by themselves."""
     trace: bool = False
     group: int = 0
     """With `first_index` and the seed: which random numbers a device draws."""

@@ -271,7 +271,7 @@ async def test_messages_over_rest() -> None:
     "body",
     [
         {},
-        {"cell": "c"},
+        {"push": "10.0.0.1:5"},
         {"cell": "c", "push": "nowhere"},
         {"cell": "c", "push": "example.com:5"},
         {"cell": "c", "push": "10.0.0.1:0"},

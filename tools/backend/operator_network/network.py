@@ -54,6 +54,10 @@ MAX_WAITING = 32
 MAX_VALIDITY = 7 * 24 * 3600.0
 """Seconds; usual centres keep a message for a week."""
 
+NOWHERE: Address = ("", 0)
+"""The address of an attached device that takes no datagrams; its messages wait until they
+expire."""
+
 REMEMBERED = 4_096
 """Reports of messages that are done, kept for whoever asks; in memory, the newest."""
 
@@ -144,12 +148,14 @@ class OperatorNetwork:
 
     # -- attachments ---
 
-    async def attach(self, device: str, cell: str, push: Address) -> Attachment:
-        """A device is served by `cell` and takes datagrams at `push`; returns when it is durable.
-        A device that is attached moves. Raises RequestRefused for a bad cell or address."""
+    async def attach(self, device: str, cell: str, push: Address | None) -> Attachment:
+        """A device is served by `cell` and takes datagrams at `push`, or none; returns when it is
+        durable. A device that is attached moves. Raises RequestRefused for a bad cell or
+        address."""
         check_cell(cell)
         device_id = self.id_of(device)
-        attachment = Attachment(device_id, cell, *check_push(push), self._time.now())
+        where = NOWHERE if push is None else check_push(push)
+        attachment = Attachment(device_id, cell, *where, self._time.now())
         former = self._attached.get(device_id)
         # At once, so that of two requests the later one holds; it is answered after the commit.
         self._attached[device_id] = attachment
@@ -277,10 +283,8 @@ class OperatorNetwork:
             return
         self._record(message.device_id, MACHINE, "", ACCEPTED, "submit")
         self._keep(message)
-        if message.device_id in self._attached:
-            self._forward(message.device_id)
-        else:
-            self._arm()
+        self._forward(message.device_id)
+        self._arm()
 
     def _keep(self, message: ShortMessage) -> None:
         self._waiting.setdefault(message.device_id, deque()).append(message)
@@ -290,7 +294,7 @@ class OperatorNetwork:
     def _forward(self, device_id: str) -> None:
         """Send everything that waits for a device, if it is attached."""
         attachment = self._attached.get(device_id)
-        if attachment is None or self._stopped:
+        if attachment is None or self._stopped or attachment.push == NOWHERE:
             return
         now = self._time.now()
         for message in self._waiting.pop(device_id, ()):

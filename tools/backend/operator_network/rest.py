@@ -18,6 +18,7 @@ from tools.backend.operator_network.cells import MAX_CELL
 from tools.backend.operator_network.network import (
     MAX_PDU,
     MAX_VALIDITY,
+    NOWHERE,
     MessageRefused,
 )
 from tools.backend.rest.auth import Sessions
@@ -38,8 +39,8 @@ class AttachRequest(BaseModel):
 
     model_config = ConfigDict(extra="ignore")
     cell: Annotated[StrictStr, Field(min_length=1, max_length=MAX_CELL)]
-    push: Annotated[StrictStr, Field(max_length=64)]
-    """HOST:PORT, the host an IP address."""
+    push: Annotated[StrictStr, Field(max_length=64)] | None = None
+    """HOST:PORT, the host an IP address; without it nothing can be pushed to the device."""
 
 
 class MessageRequest(BaseModel):
@@ -79,7 +80,8 @@ def router(backend: Backend, sessions: Sessions) -> APIRouter:
         if attachment is not None:
             host = f"[{attachment.host}]" if ":" in attachment.host else attachment.host
             answer["cell"] = attachment.cell
-            answer["push"] = f"{host}:{attachment.port}"
+            if attachment.push != NOWHERE:
+                answer["push"] = f"{host}:{attachment.port}"
             answer["since"] = rfc3339(attachment.since)
         return answer
 
@@ -88,7 +90,7 @@ def router(backend: Backend, sessions: Sessions) -> APIRouter:
         device_id = addressed(sessions.bearer(request), deviceId)
         asked = await read_model(request, AttachRequest)
         try:
-            push = parse_bind(asked.push)
+            push = None if asked.push is None else parse_bind(asked.push)
         except ValueError as error:
             raise RequestRefused(f"push: {error}") from None
         attachment = await backend.operator.attach(device_id, asked.cell, push)

@@ -14,6 +14,7 @@ from __future__ import annotations
 import datetime as dt
 from collections.abc import Callable
 from dataclasses import dataclass
+from functools import lru_cache
 
 from agent.runtime.clock import Clock
 from agent.runtime.wheel import Timer, TimerWheel
@@ -266,10 +267,11 @@ def date_text(instant: float) -> str:
 
 def rfc3339(instant: float) -> str:
     """The instant as RFC 3339 with milliseconds, as the API serves timestamps."""
-    moment = dt.datetime.fromtimestamp(instant, dt.UTC)
-    return f"{moment:%Y-%m-%dT%H:%M:%S}.{moment.microsecond // 1000:03d}Z"
+    text = dt.datetime.fromtimestamp(instant, dt.UTC).isoformat(timespec="milliseconds")
+    return text.removesuffix("+00:00") + "Z"
 
 
+@lru_cache(maxsize=1_024)  # thousands of devices of a campaign have the same slot
 def rfc822(instant: float) -> str:
     """The instant as in the reason texts: `06 Oct 22 18:05 UTC`."""
     return f"{dt.datetime.fromtimestamp(instant, dt.UTC):%d %b %y %H:%M} UTC"

@@ -5,7 +5,6 @@ from __future__ import annotations
 import uuid
 from collections import Counter
 from collections.abc import Callable, Collection, Mapping, Sequence
-from itertools import islice
 
 from sqlalchemy import Connection
 
@@ -24,13 +23,11 @@ from tools.backend.faces.base import Delivery, same_version
 from tools.backend.inventory import ACTIVE, ConfigFile, Device, Firmware, Inventory
 from tools.backend.refusals import Refusal
 from tools.backend.store import rows as store
+from tools.backend.store.statements import execute_rows
 from tools.backend.timing import DEFAULT_CONCURRENCY, CampaignTiming
 
 CAMPAIGN_IDS = uuid.UUID("6b2a7a52-0b1e-5f0e-9d6e-3d1f5b0c7a11")
 """Ids are derived from the campaign's number: the same run gives the same ids."""
-
-INSERTED_AT_ONCE = 5_000
-"""Rows of one statement: bounds the memory that a large campaign takes beside itself."""
 
 
 class CampaignBook:
@@ -57,6 +54,9 @@ class CampaignBook:
             campaign = campaign_of(row)
             self.campaigns[campaign.id] = campaign
             self._number = max(self._number, campaign.number)
+        # Devices of a large campaign are written before it is; a request that was not answered may
+        # have left some.
+        connection.execute(store.DROP_ORPHANS)
         for row in store.load_members(connection):
             campaign = self.campaigns[row["campaign"]]
             member = member_of(campaign, row)
@@ -357,18 +357,34 @@ def _runs(device: Device, campaign: Campaign) -> bool:
     return same_version(device.firmware, campaign.version_from)
 
 
-def insertion(campaign: Campaign) -> Callable[[Connection], bytes]:
-    """What writes a new campaign with all its devices as they are now, and fetches the bytes it
-    will send. It may run in another thread, while the campaign goes on: the rows are made here, but
-    for a campaign whose checks are still to come, which nothing changes until it is written."""
+def insertion(campaign: Campaign, members: Sequence[Member]) -> Callable[[Connection], bytes]:
+    """What writes a new campaign with `members` as they are now, and fetches the bytes that it will
+    send. It may run in another thread, while the campaign goes on: the rows are made here."""
     row = campaign_row(campaign)
-    known = None if campaign.unchecked else [member_row(item) for item in campaign.members.values()]
+    rows = [member_row(member) for member in members]
 
     def insert(connection: Connection) -> bytes:
         connection.execute(store.ADD_CAMPAIGN, row)
-        rows = iter(known) if known is not None else map(member_row, campaign.members.values())
-        while batch := list(islice(rows, INSERTED_AT_ONCE)):
-            connection.execute(store.ADD_MEMBER, batch)
+        if rows:
+            execute_rows(connection, store.ADD_MEMBER, rows)
         return store.load_content(connection, campaign.digest)
 
     return insert
+
+
+def part(members: Sequence[Member]) -> Callable[[Connection], None]:
+    """What writes some devices of a campaign that is not written yet, and that nobody knows."""
+
+    def insert(connection: Connection) -> None:
+        execute_rows(connection, store.ADD_MEMBER, [member_row(member) for member in members])
+
+    return insert
+
+
+def removal(campaign: Campaign) -> Callable[[Connection], None]:
+    """What undoes every `part` of a campaign that could not be written."""
+
+    def remove(connection: Connection) -> None:
+        connection.execute(store.DROP_MEMBERS, {"b_campaign": campaign.id})
+
+    return remove

@@ -1,17 +1,20 @@
 """From a request to a campaign: the checks of its devices.
 
-A short list is checked before the campaign is written. A long one is written as it came and
-answered at once; its devices are then checked a thousand at a time, so that nobody else waits for
-them. Until that is over the campaign is `CampaignRequestPending`; a restart begins the checks anew.
+A short list is checked before the campaign is written. A long one is written as it came, a part
+at a time, and answered at once; its devices are then checked some hundreds at a time. So nobody
+else waits for them. Until that is over the campaign is `CampaignRequestPending`; a restart begins
+the checks anew.
 """
 
 from __future__ import annotations
 
 import asyncio
+import gc
+from collections.abc import Sequence
 from typing import TYPE_CHECKING
 
 from tools.backend.campaigns import queue, rules, scheduling, states
-from tools.backend.campaigns.book import insertion
+from tools.backend.campaigns.book import insertion, part, removal
 from tools.backend.campaigns.records import member_row
 from tools.backend.faces.base import Position
 from tools.backend.inventory import check_device_id
@@ -25,36 +28,19 @@ if TYPE_CHECKING:
 CHECKED_AT_ONCE = 500
 """Devices whose checks fit between two turns of the loop: some milliseconds."""
 
+WRITTEN_AT_ONCE = 1_000
+"""Devices of one transaction: some tens of milliseconds, for which everybody else waits."""
+
 
 async def create(engine: CampaignEngine, request: CampaignRequest) -> Campaign:
     """Check a request and make the campaign durable. Raises RequestRefused."""
-    book, now = engine.book, engine.now()
     devices = rules.check_devices(request.devices)
-    waived = engine.inventory.accounts[request.account].pilot_waived
-    campaign = book.draft(request, engine.faces, now)
-    members: list[Member] = []
-    for start in range(0, len(devices), CHECKED_AT_ONCE):
-        if start:
-            await asyncio.sleep(0)
-        for device_id in devices[start : start + CHECKED_AT_ONCE]:
-            check_device_id(device_id)
-            member = book.member_for(campaign, device_id, request.deliveries, now)
-            campaign.members[member.device] = member
-            members.append(member)
-    # From here to the writer nothing else runs: of two requests with the same device exactly one
-    # finds it free.
-    if rules.needs_pilot(request, waived, book.campaigns.values()):
-        rules.check_pilot(_acceptable(engine, campaign, members))
-    if len(members) > CHECKED_AT_ONCE:
-        campaign.unchecked.extend(members)
-    else:
-        _check_inline(engine, campaign, members)
-    engine.give_timer(campaign)
-    book.add(campaign)
+    campaign = engine.book.draft(request, engine.faces, engine.now())
     try:
-        body = await engine.writer.submit(insertion(campaign))
-    except Exception:
-        book.remove(campaign)
+        members = await _members_for(engine, campaign, request, devices)
+        body = await _written(engine, campaign, request, members)
+    except BaseException:
+        campaign.members.clear()  # a frozen cycle would never be collected
         raise
     if campaign.unfinished or campaign.unchecked:
         engine.bodies[campaign.digest] = body
@@ -65,6 +51,68 @@ async def create(engine: CampaignEngine, request: CampaignRequest) -> Campaign:
     engine.on_change()
     engine.tick(campaign)
     return campaign
+
+
+async def _members_for(
+    engine: CampaignEngine, campaign: Campaign, request: CampaignRequest, devices: Sequence[str]
+) -> list[Member]:
+    """The devices of a draft. Raises RequestRefused."""
+    members: list[Member] = []
+    for start in range(0, len(devices), CHECKED_AT_ONCE):
+        if start:
+            # What lives as long as the backend is kept from the garbage collector: it would look at
+            # all of them again and again, and stop everybody else meanwhile.
+            gc.freeze()
+            await asyncio.sleep(0)
+        for device_id in devices[start : start + CHECKED_AT_ONCE]:
+            check_device_id(device_id)
+            member = engine.book.member_for(
+                campaign, device_id, request.deliveries, campaign.created
+            )
+            campaign.members[member.device] = member
+            members.append(member)
+    return members
+
+
+async def _written(
+    engine: CampaignEngine, campaign: Campaign, request: CampaignRequest, members: list[Member]
+) -> bytes:
+    """Make a draft durable and take it in; returns what it delivers. Raises RequestRefused."""
+    book = engine.book
+    # From here nothing else runs until the devices are claimed: of two requests with the same
+    # device exactly one finds it free. Those of a long list are claimed by their checks.
+    waived = engine.inventory.accounts[request.account].pilot_waived
+    if rules.needs_pilot(request, waived, book.campaigns.values()):
+        rules.check_pilot(_acceptable(engine, campaign, members))
+    engine.give_timer(campaign)
+    if len(members) > CHECKED_AT_ONCE:
+        return await _write_unchecked(engine, campaign, members)
+    _check_inline(engine, campaign, members)
+    book.add(campaign)
+    try:
+        return await engine.writer.submit(insertion(campaign, members))
+    except Exception:
+        book.remove(campaign)
+        raise
+
+
+async def _write_unchecked(
+    engine: CampaignEngine, campaign: Campaign, members: list[Member]
+) -> bytes:
+    """Write a campaign whose checks are still to come: its devices in parts, so that the changes of
+    others are not kept waiting, and the campaign itself last. What has no campaign is dropped at
+    the next start."""
+    writer = engine.writer
+    try:
+        for start in range(0, len(members), WRITTEN_AT_ONCE):
+            await writer.submit(part(members[start : start + WRITTEN_AT_ONCE]))
+        body = await writer.submit(insertion(campaign, ()))
+    except Exception:
+        writer.submit_nowait(removal(campaign))
+        raise
+    campaign.unchecked.extend(members)
+    engine.book.add(campaign)
+    return body
 
 
 def _acceptable(engine: CampaignEngine, campaign: Campaign, members: list[Member]) -> int:

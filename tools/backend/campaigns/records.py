@@ -277,13 +277,26 @@ def member_row(member: Member) -> dict[str, Any]:
     }
 
 
-_FIXED = ("device_id", "delivery")
-
-
 def member_change(member: Member) -> dict[str, Any]:
     """The parameters of store.SET_MEMBER."""
-    row = member_row(member)
-    return {f"b_{name}": value for name, value in row.items() if name not in _FIXED}
+    # Spelt out beside `member_row`: this is written for every step of every device.
+    return {
+        "b_campaign": member.campaign.id,
+        "b_device": member.device,
+        "b_status": member.status,
+        "b_position": int(member.position),
+        "b_attempts": member.attempts,
+        "b_executed": member.executed,
+        "b_outcome": None if member.ending is None else member.ending.value,
+        "b_said": member.said,
+        "b_reason": member.reason,
+        "b_updated": member.updated,
+        "b_recent_attempt": member.recent,
+        "b_next_attempt": member.next,
+        "b_shown_status": member.shown_status,
+        "b_shown_reason": member.shown_reason,
+        "b_queued": member.queued,
+    }
 
 
 def member_of(campaign: Campaign, row: Mapping[Any, Any]) -> Member:

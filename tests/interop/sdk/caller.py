@@ -22,7 +22,7 @@ from verizon.verizon_client import VerizonClient as Client
 
 # One model a module: SomeModel lives in some_model, with underscores that follow no simple rule.
 MODULES = {info.name.replace("_", ""): info.name for info in pkgutil.iter_modules(models.__path__)}
-SERVER = re.compile(r"Server\.SOFTWARE_MANAGEMENT_V([23])\b")
+SERVER = re.compile(r"Server\.SOFTWARE_MANAGEMENT_V([123])\b")
 
 
 def configuration(rest, **credentials):
@@ -38,7 +38,7 @@ def configuration(rest, **credentials):
 
 
 def operations(client):
-    """Every operation of v2 and v3 that the SDK has, with the names of its parameters."""
+    """Every operation of v1, v2 and v3 that the SDK has, with the names of its parameters."""
     found = []
     for attribute in vars(type(client)):
         controller = getattr(client, attribute, None)

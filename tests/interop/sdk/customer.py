@@ -20,6 +20,9 @@ from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
 
+from tests.interop.sdk.answers import ANSWERS, OAUTH, WHOLE
+from tests.tools.backend.api_models import problems
+
 HERE = Path(__file__).parent
 REQUIREMENTS = HERE / "requirements.txt"
 PEERS = HERE.parent / ".peers"
@@ -64,7 +67,7 @@ class Choked(Exception):
     """The SDK raised something else: before it sent anything, or over what it received."""
 
 
-def model(name: str, **fields: Any) -> dict[str, Any]:
+def model(name: str, /, **fields: Any) -> dict[str, Any]:
     """A model of the SDK as an argument, by the names of its constructor."""
     return {"model": name, "fields": fields}
 
@@ -121,10 +124,11 @@ def _value(parsed: Any, raw: Any, where: str) -> Any:
         for field, value in parsed["fields"].items()
     }
     for field, name in names.items():
-        # The SDK reads an empty text and a zero as None. What else it drops, it did not understand.
+        # The SDK drops what is empty or zero. What else it drops, it did not understand.
         dropped = fields.get(field) is None and bool(raw.get(name))
         assert not dropped, f"{where}.{name}: {raw[name]!r} was dropped"
-    return type(parsed["model"], (SimpleNamespace,), {})(**fields)
+    # Neither does it have attributes for what it drops; ours are None, as for what is required.
+    return type(parsed["model"], (SimpleNamespace,), {})(**{**dict.fromkeys(names), **fields})
 
 
 class Customer:
@@ -148,14 +152,20 @@ class Customer:
         return found
 
     async def call(self, operation: str, **arguments: Any) -> Any:
-        """The SDK's answer. Raises Refused for an exception of the SDK."""
+        """The SDK's answer, whose JSON is of the model that the operation has. Raises Refused for
+        an exception of the SDK."""
         client, method = operation.split(".")
         answer = await self._ask({"client": client, "method": method, "arguments": arguments})
         if "error" in answer:
             raise Refused(answer)
         assert answer["status"] == 200
         self.answered.add(operation)
-        return _value(answer["parsed"], json.loads(answer["raw"]), operation)
+        raw = json.loads(answer["raw"])
+        if operation not in OAUTH:
+            kind = ANSWERS[operation]
+            found = problems(kind, raw, every=kind in WHOLE, where=operation)
+            assert not found, "\n".join(found)
+        return _value(answer["parsed"], raw, operation)
 
     async def log_in(self, name: str, secret: str) -> str:
         """Open a session with the SDK and use it from now on; the token."""

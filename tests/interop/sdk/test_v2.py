@@ -9,51 +9,100 @@ from pathlib import Path
 
 from tests.interop.images import VERSION
 from tests.interop.sdk.campaigns import (
+    DAY,
     DEVICES,
     IDS,
     LIMIT,
     NOTE,
+    SPARE,
     Case,
     assert_all_were_driven,
+    begun,
     powered,
     refused,
     stock,
+    subscribe,
     until,
     versions,
 )
 from tests.interop.sdk.customer import Customer, date, model, upload
+from tests.interop.sdk.office import (
+    Inbox,
+    assign,
+    cancellation_list,
+    holders,
+    listening,
+    remove,
+    subscription,
+)
 from tests.tools.backend.process import BackendProcess
 from tools.backend.campaigns.states import CAMPAIGN_FINAL
 from tools.fleet.shard import Shard
 
 CONTENT = b'{"apn": "internet"}\n'
+MONTHLY = "TS-HFOTA-MRC"
+LICENCES = DEVICES + 1
 FILE = "configfile-fotilla_virtual_apn.json"
 
 
 async def test_v2_software_files_and_logs(
     backend: BackendProcess, customer: Customer, tmp_path: Path
 ) -> None:
-    case = Case(customer, backend.ready["account"]["name"])
-    credentials = await stock(backend, "HTTP")
+    case = await begun(backend, customer)
+    credentials = (await stock(backend, "HTTP", [*IDS, SPARE]))[:DEVICES]
     [offered] = await case.call(
         "software_management_reports_v2.list_available_software",
-        account=case.account,
         distribution_type="HTTP",
     )
     assert (offered.software_name, offered.release_note) == ("app", NOTE)
     assert (offered.make, offered.model) == ("fotilla", "virtual")
-    assert offered.launch_date in (case.today, case.tomorrow)
+    assert offered.launch_date == case.today
 
+    await subscribe(backend, MONTHLY, LICENCES)
     await switch_logging(case)
     server = backend.ready["listeners"]["http"]
     options = (("interval", "1"),)
-    async with powered(server, "http", credentials=credentials, options=options) as shard:
-        # First, and it leaves the devices free for the others.
+    async with (
+        listening(case, 2) as inbox,
+        powered(server, "http", credentials=credentials, options=options) as shard,
+    ):
+        await licensed(case)
+        # First, and they leave the devices free for the others.
         await cancelled_campaigns(case)
-        await software_campaign(case, shard)
-        await file_campaign(case, tmp_path)
+        await changed_campaign(case)
+        await software_campaign(case, shard, inbox)
+        await file_campaign(case, tmp_path, inbox)
         await what_devices_left(case)
+        await devices_and_licences(case)
     assert_all_were_driven(customer, 2)
+
+
+async def licensed(case: Case) -> None:
+    assert await subscription(case, 2) == (MONTHLY, LICENCES, 0)
+    assert await assign(case, 2, [*IDS, SPARE]) == ["Success"] * LICENCES
+    assert await assign(case, 2, [SPARE]) == ["Success"]  # preexisting, counted once
+    assert sorted(await holders(case, 2)) == [*IDS, SPARE]
+    await cancellation_list(case, 2, SPARE, IDS[0])
+
+
+async def devices_and_licences(case: Case) -> None:
+    """What the campaigns have left behind."""
+    listed = await case.call(
+        "software_management_reports_v2.list_account_devices",
+        last_seen_device_id="0",
+        distribution_type="HTTP",
+    )
+    assert [item.device_id for item in listed.device_list] == [*IDS, SPARE]
+    upgraded = {(one.name, one.version) for one in listed.device_list[0].software_list}
+    assert upgraded == {("app", VERSION)}
+    assert [one.version for one in listed.device_list[-1].software_list] == ["1.0.0"]
+    history = await case.call(
+        "software_management_reports_v2.get_device_firmware_upgrade_history", device_id=IDS[0]
+    )
+    done = [item.software_name for item in history if item.status == "UpgradeSuccess"]
+    assert sorted(done) == sorted(["app", FILE])
+    assert await remove(case, 2, [SPARE, IDS[0]]) == ["Success", "Failure"]
+    assert await subscription(case, 2) == (MONTHLY, LICENCES, DEVICES)
 
 
 async def switch_logging(case: Case) -> None:
@@ -61,31 +110,24 @@ async def switch_logging(case: Case) -> None:
     first, second, third, fourth = IDS[:4]
     on = await case.call(
         "client_logging.enable_logging_for_devices",
-        account=case.account,
         body=model("DeviceLoggingRequest", device_ids=[first, second, third]),
     )
     assert [type(item).__name__ for item in on] == ["DeviceLoggingStatus"] * 3
-    one = await case.call(
-        "client_logging.enable_device_logging", account=case.account, device_id=fourth
-    )
+    one = await case.call("client_logging.enable_device_logging", device_id=fourth)
     assert one.device_id == fourth
-    assert one.expiry_date in (case.today + datetime.timedelta(days=days) for days in (7, 8))
-    await case.call("client_logging.disable_device_logging", account=case.account, device_id=fourth)
+    assert one.expiry_date == case.today + 7 * DAY
+    await case.call("client_logging.disable_device_logging", device_id=fourth)
     await case.call(
         "client_logging.disable_logging_for_devices",
-        account=case.account,
         device_ids=f"{second},{third}",
     )
-    listed = await case.call(
-        "client_logging.list_devices_with_logging_enabled", account=case.account
-    )
+    listed = await case.call("client_logging.list_devices_with_logging_enabled")
     assert [item.device_id for item in listed] == [first]
 
 
-async def software_campaign(case: Case, shard: Shard) -> None:
+async def software_campaign(case: Case, shard: Shard, inbox: Inbox) -> None:
     campaign = await case.call(
         "campaigns_v2.schedule_campaign_firmware_upgrade",
-        account=case.account,
         body=model(
             "CampaignSoftwareUpgrade",
             campaign_name="software",
@@ -109,14 +151,12 @@ async def software_campaign(case: Case, shard: Shard) -> None:
     read = partial(
         case.call,
         "campaigns_v2.get_campaign_information",
-        account=case.account,
         campaign_id=campaign.id,
     )
     assert (await until(read, CAMPAIGN_FINAL)).status == "CampaignEnded"
     assert versions(shard) == {VERSION}
     report = await case.call(
         "software_management_reports_v2.get_campaign_device_status",
-        account=case.account,
         campaign_id=campaign.id,
     )
     assert (report.total_device, report.has_more_data) == (DEVICES, False)
@@ -125,18 +165,17 @@ async def software_campaign(case: Case, shard: Shard) -> None:
     assert {item.result_reason for item in report.device_list} == {"DownloadInstallSucceeded"}
     history = await case.call(
         "software_management_reports_v2.get_campaign_history_by_status",
-        account=case.account,
         campaign_status="CampaignEnded",
     )
     assert [item.id for item in history.campaign_list] == [campaign.id]
     assert type(history.campaign_list[0]).__name__ == "V2CampaignMetaInfo"
+    await inbox.told(campaign.id, "CampaignEnded", IDS)
 
 
-async def file_campaign(case: Case, folder: Path) -> None:
+async def file_campaign(case: Case, folder: Path, inbox: Inbox) -> None:
     (folder / "apn.json").write_bytes(CONTENT)
     stored = await case.call(
         "configuration_files.upload_config_file",
-        acc=case.account,
         fileupload=upload(folder / "apn.json"),
         file_version="3",
         make="fotilla",
@@ -144,15 +183,12 @@ async def file_campaign(case: Case, folder: Path) -> None:
         local_target_path="/etc/apn.json",
     )
     assert (stored.file_name, stored.local_target_path) == (FILE, "/etc/apn.json")
-    listed = await case.call(
-        "configuration_files.get_list_of_files", acc=case.account, distribution_type="HTTP"
-    )
+    listed = await case.call("configuration_files.get_list_of_files", distribution_type="HTTP")
     [file] = listed.available_files_response
     assert (file.file_name, file.file_version) == (FILE, "3")
     window = model("DownloadTimeWindow", start_time="0", end_time="24")
     campaign = await case.call(
         "campaigns_v2.schedule_file_upgrade",
-        acc=case.account,
         body=model(
             "UploadAndScheduleFileRequest",
             campaign_name="file",
@@ -171,46 +207,79 @@ async def file_campaign(case: Case, folder: Path) -> None:
     read = partial(
         case.call,
         "campaigns_v2.get_campaign_information",
-        account=case.account,
         campaign_id=campaign.id,
     )
     assert (await until(read, CAMPAIGN_FINAL)).status == "CampaignEnded"
     report = await case.call(
         "software_management_reports_v2.get_campaign_device_status",
-        account=case.account,
         campaign_id=campaign.id,
     )
     assert [item.status for item in report.device_list] == ["UpgradeSuccess"] * DEVICES
+    await inbox.told(campaign.id, "CampaignEnded", IDS)
 
 
 async def what_devices_left(case: Case) -> None:
     """Only the device whose logging is on has sent logs; all of them have checked in."""
-    now = datetime.datetime.now(datetime.UTC)
     async with asyncio.timeout(LIMIT):
-        while not (
-            logs := await case.call(
-                "client_logging.list_device_logs", account=case.account, device_id=IDS[0]
-            )
-        ):
+        while not (logs := await case.call("client_logging.list_device_logs", device_id=IDS[0])):
             await asyncio.sleep(0.2)
     assert {log.device_id for log in logs} == {IDS[0]}
-    assert all(abs((now - log.log_time).total_seconds()) < LIMIT for log in logs)
+    # The time is the device's, whose clock is the machine's and not the backend's.
+    now = datetime.datetime.now(datetime.UTC)
+    assert all(abs((now - log.log_time).total_seconds()) < 10 * LIMIT for log in logs)
     assert "leave to install" in "".join(log.event_log for log in logs)
     assert all(log.log_type for log in logs)
-    silent = await case.call(
-        "client_logging.list_device_logs", account=case.account, device_id=IDS[1]
-    )
+    silent = await case.call("client_logging.list_device_logs", device_id=IDS[1])
     assert silent == []
     for one in IDS:
-        check_ins = await case.call(
-            "server_logging.get_device_check_in_history", account=case.account, device_id=one
-        )
+        check_ins = await case.call("server_logging.get_device_check_in_history", device_id=one)
         # After each boot, of which there are two, and after each of two final reports.
         assert len(check_ins) >= 4
         assert {item.device_id for item in check_ins} == {one}
         assert {item.client_type for item in check_ins} == {"RovaClient"}
         times = [item.time_completed for item in check_ins]
         assert times == sorted(times, reverse=True)
+
+
+async def changed_campaign(case: Case) -> None:
+    """Scheduled for tomorrow, changed in its devices and dates, and taken back."""
+    campaign = await case.call(
+        "campaigns_v2.schedule_campaign_firmware_upgrade",
+        body=model(
+            "CampaignSoftwareUpgrade",
+            software_name="app",
+            software_from="1.0.0",
+            software_to=VERSION,
+            distribution_type="HTTP",
+            start_date=date(str(case.tomorrow)),
+            end_date=date(str(case.last)),
+            device_list=IDS[:2],
+        ),
+    )
+    known = {"campaign_id": campaign.id}
+    read = partial(case.call, "campaigns_v2.get_campaign_information", **known)
+    await until(read, {"CampaignRequestQueued"})
+    change = partial(case.call, "campaigns_v2.update_campaign_firmware_devices", **known)
+    request = "V2AddOrRemoveDeviceRequest"
+    added = await change(body=model(request, mtype="append", device_list=IDS[2:4]))
+    assert (added.campaign_id, bool(added.request_id)) == (campaign.id, True)
+    await change(body=model(request, mtype="remove", device_list=IDS[:1]))
+    report = await case.call("software_management_reports_v2.get_campaign_device_status", **known)
+    assert [item.device_id for item in report.device_list] == IDS[1:4]
+    dated = await case.call(
+        "campaigns_v2.update_campaign_dates",
+        **known,
+        body=model(
+            "V2ChangeCampaignDatesRequest",
+            start_date=date(str(case.tomorrow)),
+            end_date=date(str(case.tomorrow)),
+            download_after_date=date(str(case.tomorrow)),
+            download_time_window_list=[model("V2TimeWindow", start_time=2, end_time=5)],
+        ),
+    )
+    assert (dated.end_date, dated.download_after_date) == (case.tomorrow, case.tomorrow)
+    assert [item.start_time for item in dated.download_time_window_list] == [2]
+    assert (await case.call("campaigns_v2.cancel_campaign", **known)).success is True
 
 
 async def cancelled_campaigns(case: Case) -> None:
@@ -223,7 +292,6 @@ async def cancelled_campaigns(case: Case) -> None:
     ):
         campaign = await case.call(
             "campaigns_v2.schedule_sw_upgrade_http_devices",
-            acc=case.account,
             body=model(
                 "SchedulesSoftwareUpgradeRequest",
                 software_name="app",
@@ -237,7 +305,7 @@ async def cancelled_campaigns(case: Case) -> None:
             ),
         )
         assert type(campaign).__name__ == "UploadAndScheduleFileResponse"
-        known = {"account": case.account, "campaign_id": campaign.id}
+        known = {"campaign_id": campaign.id}
         read = partial(case.call, "campaigns_v2.get_campaign_information", **known)
         await until(read, {before})
         assert (await case.call("campaigns_v2.cancel_campaign", **known)).success is True

@@ -13,6 +13,13 @@ import inspect
 from collections.abc import AsyncIterator
 
 import pytest
+from hypothesis import HealthCheck, settings
+
+# How long an example takes, or its making, says how busy the machine is and nothing of the code.
+settings.register_profile(
+    "any machine", deadline=None, suppress_health_check=[HealthCheck.too_slow]
+)
+settings.load_profile("any machine")
 
 # Loop turns given to tasks that were told to stop but have not yet run to their end.
 GRACE_TURNS = 20

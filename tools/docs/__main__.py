@@ -15,6 +15,14 @@ from protocols.lwm2m import registration
 from protocols.mqtt import reconnect
 from protocols.mqtt.aws import jobs
 from protocols.omadm import session_tables as omadm
+from tools.backend import firmware_sync
+from tools.backend.callbacks import rows as callbacks
+from tools.backend.campaigns import states
+from tools.backend.faces import lwm2m_tables, omadm_tables
+from tools.backend.operator_network import network
+
+STATES = "tools/backend/campaigns/states.py"
+OMADM = "tools/backend/faces/omadm_tables.py"
 
 MACHINES: tuple[tuple[str, str, Mapping[Any, Mapping[Any, Any]]], ...] = (
     ("Update engine", "agent/update.py", update.TRANSITIONS),
@@ -29,6 +37,27 @@ MACHINES: tuple[tuple[str, str, Mapping[Any, Mapping[Any, Any]]], ...] = (
     ("MQTT connection", "protocols/mqtt/reconnect.py", reconnect.TRANSITIONS),
     ("AWS IoT job session", "protocols/mqtt/aws/jobs.py", jobs.TRANSITIONS),
     ("OMA-DM session", "protocols/omadm/session_tables.py", omadm.TRANSITIONS),
+    ("Backend: campaign of v3", STATES, states.CAMPAIGN_TABLE),
+    ("Backend: device in a campaign of v3", STATES, states.DEVICE_TABLE),
+    ("Backend: campaign of v2", STATES, states.CAMPAIGN_TABLE_V2),
+    ("Backend: device in a campaign of v2", STATES, states.DEVICE_TABLE_V2),
+    ("Backend: campaign of v1", STATES, states.CAMPAIGN_TABLE_V1),
+    ("Backend: device in a campaign of v1", STATES, states.DEVICE_TABLE_V1),
+    ("Backend: attempt", STATES, states.POSITION_TABLE),
+    ("Backend: LwM2M device", "tools/backend/faces/lwm2m_tables.py", lwm2m_tables.STAGES),
+    ("Backend: OMA-DM session", OMADM, omadm_tables.SESSION_TABLE),
+    ("Backend: OMA-DM job", OMADM, omadm_tables.JOB_TABLE),
+    (
+        "Backend: short message",
+        "tools/backend/operator_network/network.py",
+        network.SHORT_MESSAGE_TABLE,
+    ),
+    ("Backend: callback message", "tools/backend/callbacks/rows.py", callbacks.MESSAGE_TABLE),
+    (
+        "Backend: request for a firmware version",
+        "tools/backend/firmware_sync.py",
+        firmware_sync.SYNC_TABLE,
+    ),
 )
 
 

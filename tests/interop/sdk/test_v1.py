@@ -16,6 +16,7 @@ from tests.interop.sdk.campaigns import (
     Case,
     advance,
     assert_all_were_driven,
+    attached,
     begun,
     powered,
     refused,
@@ -143,6 +144,7 @@ async def omadm_upgrade(
     async with powered(
         server, "omadm", DM_IDS, credentials=accounts, options=options, bind="127.0.0.1"
     ) as shard:
+        await attached(backend, DM_IDS, "c1")
         made = await schedule(case, "fw-omadm", DM_IDS, case.tomorrow)
         read = partial(case.call, DETAILS, upgrade_id=made.id)
         waiting = await until(read, {"Queued"})

@@ -21,7 +21,7 @@ from typing import Any, Protocol
 from sqlalchemy import Connection
 
 from agent.runtime.wheel import Timer, TimerWheel
-from tools.backend.campaigns import checks, edits, pull, queue, scheduling, states, turns
+from tools.backend.campaigns import checks, edits, pull, queue, rules, scheduling, states, turns
 from tools.backend.campaigns.book import CampaignBook
 from tools.backend.campaigns.cells import CellPlaces
 from tools.backend.campaigns.publication import set_aside
@@ -343,8 +343,10 @@ class CampaignEngine:
         scheduling.free_place(self, member)
 
     def settle(self, campaign: Campaign) -> None:
-        """End a campaign that has nothing left to do, and let go of what it held."""
-        if campaign.status == states.SCHEDULED and not campaign.unfinished:
+        """End a campaign that has nothing left to do, and let go of what it held. One that adds
+        devices by itself has, as long as it does."""
+        idle = campaign.status == states.SCHEDULED and not campaign.unfinished
+        if idle and not rules.adds_devices(campaign, self.now()):
             self.move_campaign(campaign, "end")
         if campaign.final and not campaign.active:
             self.rest(campaign)

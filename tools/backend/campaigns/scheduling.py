@@ -14,9 +14,9 @@ from __future__ import annotations
 import heapq
 from typing import TYPE_CHECKING
 
-from tools.backend.campaigns import checks, queue, states, turns
+from tools.backend.campaigns import checks, queue, rules, states, turns
 from tools.backend.faces.base import Ending, Position
-from tools.backend.timing import day_start
+from tools.backend.timing import DAY, day_start
 
 if TYPE_CHECKING:
     from tools.backend.campaigns.engine import CampaignEngine
@@ -72,6 +72,8 @@ def advance(engine: CampaignEngine, campaign: Campaign) -> None:
         if _expire_some(engine, campaign):
             engine.tick(campaign)
             return
+    elif campaign.status == states.ABORTED and now >= campaign.schedule.closes(campaign):
+        _let_go(engine, campaign, now)
     elif campaign.status == states.SCHEDULED or campaign.active:
         _look_again(engine, campaign, now)
         if campaign.status == states.SCHEDULED:
@@ -104,7 +106,9 @@ def arm(engine: CampaignEngine, campaign: Campaign, now: float) -> None:
         engine.tick(campaign, campaign.starts)
         return
     plan = campaign.schedule
-    instants = [] if campaign.final else [plan.closes(campaign)]
+    instants = [] if campaign.status == states.ENDED else [plan.closes(campaign)]
+    if rules.adds_devices(campaign, now):
+        instants.append(campaign.ends - DAY)
     if campaign.later:
         instants.append(campaign.later[0][0])
     if not campaign.final:
@@ -142,17 +146,23 @@ def _plan_some(engine: CampaignEngine, campaign: Campaign, now: float) -> None:
         if member.status != states.DATA or (at_once and order < campaign.concurrency):
             continue
         engine.move(member, "plan")
-        cell = engine.cell_of(member.device_id)
+        rounds = _rounds(engine, member)
         if soon and order < campaign.concurrency and engine.cells.take(member):
             engine.move(member, "start")
             member.next = first
             member.reason = kind.wording.scheduled(first, first + engine.timing.slot)
         else:
-            before = campaign.planned_in.get(cell, 0)
-            limit = engine.cell_limit(cell) if cell else campaign.concurrency
-            _estimate(engine, member, first, before // max(1, limit))
-        campaign.planned_in[cell] = campaign.planned_in.get(cell, 0) + 1
+            _estimate(engine, member, first, rounds)
         engine.save(member)
+
+
+def _rounds(engine: CampaignEngine, member: Member) -> int:
+    """Count a device as planned in its cell; how many slots the ones before it take."""
+    campaign = member.campaign
+    cell = engine.cell_of(member.device_id)
+    before = campaign.planned_in.get(cell, 0)
+    campaign.planned_in[cell] = before + 1
+    return before // max(1, engine.cell_limit(cell) if cell else campaign.concurrency)
 
 
 def _estimate(engine: CampaignEngine, member: Member, first: float, rounds: int) -> None:
@@ -185,10 +195,12 @@ def _look_again(engine: CampaignEngine, campaign: Campaign, now: float) -> None:
                 turns.try_execute(engine, member, now)
         elif member.active:
             # An entry of an earlier attempt finds this one younger and is dropped.
-            if member.executed:
+            if member.executed and not member.queued:
                 continue
             limit = campaign.schedule.limit(member, engine.timing)
-            if now >= limit:
+            if now >= limit and member.executed:
+                _give_up(engine, member, now)
+            elif now >= limit:
                 turns.finish(engine, member, Ending.TIMEOUT, "")
             elif member.heard or campaign.schedule.requeues or member.position > Position.OFFERED:
                 engine.later(member, limit)
@@ -359,10 +371,35 @@ def _expire_some(engine: CampaignEngine, campaign: Campaign) -> bool:
     return False
 
 
+def _let_go(engine: CampaignEngine, campaign: Campaign, now: float) -> None:
+    """Devices that were installing when their campaign was aborted and have not reported until its
+    end date are free for another one. They stay `CampaignAborted`."""
+    for member in list(campaign.members.values()):
+        if member.active:
+            member.ending = member.ending or Ending.TIMEOUT
+            engine.note_attempt(member, now)
+            engine.drop(member)
+    engine.settle(campaign)
+
+
+def _give_up(engine: CampaignEngine, member: Member, now: float) -> None:
+    """A device that began again out of the network queue, was told to install and never said how
+    that ended. It may still be installing, so it is not asked once more."""
+    reason = member.campaign.kind.wording.expired(member)
+    engine.move(member, "end")
+    member.reason, member.ending = reason, Ending.TIMEOUT
+    engine.note_attempt(member, now)
+    queue.leave(engine, member.device, "no result")
+    engine.drop(member)
+    engine.settle(member.campaign)
+
+
 def replan(engine: CampaignEngine, campaign: Campaign) -> None:
     """Dates or windows have changed: so has when each turn is expected."""
     now = engine.now()
     campaign.was_open = False
+    campaign.planned_in.clear()
+    first = campaign.schedule.first(campaign, now)
     if campaign.schedule.cells:
         for member in campaign.members.values():
             if member.active or member.final or member.attempts:
@@ -371,7 +408,7 @@ def replan(engine: CampaignEngine, campaign: Campaign) -> None:
                 engine.move(member, "unplace")
                 engine.cells.release(member)
             if member.status == states.PENDING:
-                first = campaign.schedule.first(campaign, now)
-                _estimate(engine, member, first, 0)
+                # While others hold the places of its cell, its turn is a slot away at least.
+                _estimate(engine, member, first, _rounds(engine, member) + bool(member.waits))
                 engine.save(member)
     engine.tick(campaign)

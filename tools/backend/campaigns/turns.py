@@ -30,10 +30,11 @@ if TYPE_CHECKING:
 
 def begin(engine: CampaignEngine, member: Member, now: float) -> None:
     """Begin an attempt: durable first, then the face has the order."""
+    former = member.recent
     _open(engine, member, now)
     watch(engine, member)
     scheduling.arm(engine, member.campaign, now)
-    engine.save(member, lambda: offer(engine, member))
+    engine.save(member, lambda: offer(engine, member, former))
 
 
 def absent(engine: CampaignEngine, member: Member, now: float) -> None:
@@ -62,8 +63,9 @@ def watch(engine: CampaignEngine, member: Member) -> None:
     engine.later(member, member.campaign.schedule.limit(member, engine.timing))
 
 
-def offer(engine: CampaignEngine, member: Member) -> None:
-    """Hand an attempt to its face: a new one, or one that a former run began."""
+def offer(engine: CampaignEngine, member: Member, former: float | None = None) -> None:
+    """Hand an attempt to its face: a new one, or one that a former run began. `former` is when the
+    device was asked before."""
     if not member.active:
         return
     campaign = member.campaign
@@ -87,10 +89,10 @@ def offer(engine: CampaignEngine, member: Member) -> None:
             Order(member.device, package, member.delivery, member.position, terms)
         )
     except FaceRefused as error:
-        _fault(engine, member, str(error))
+        _fault(engine, member, str(error), former)
 
 
-def _fault(engine: CampaignEngine, member: Member, text: str) -> None:
+def _fault(engine: CampaignEngine, member: Member, text: str, former: float | None) -> None:
     now = engine.now()
     if member.executed or "fault" not in member.cells:
         return
@@ -99,6 +101,7 @@ def _fault(engine: CampaignEngine, member: Member, text: str) -> None:
     engine.move(member, "fault")
     engine.step(member, "retry")
     member.attempts -= 1  # the device has not been asked
+    member.recent = former
     campaign.active -= 1
     member.said, member.next = text, again
     member.reason = campaign.kind.wording.fault(again)

@@ -10,6 +10,7 @@ changed meanwhile), and the object goes on where the engine stopped, if it is st
 
 from __future__ import annotations
 
+import contextlib
 from dataclasses import replace
 from urllib.parse import urljoin
 
@@ -28,6 +29,7 @@ from protocols.http.download import (
     fetch,
     resume_key,
 )
+from protocols.http.messages import retry_after
 from protocols.http.urls import BadUrl, locate
 from protocols.omadm.descriptor import (
     CONTENT_TYPE,
@@ -140,8 +142,17 @@ class PackageDownload:
 
     async def _run(self) -> bool:
         url = self._url
-        if self._resumes(url) or not await self._is_descriptor(url):
-            return await self._bring(Resource(url, redirects=REDIRECTS))
+        if not self._resumes(url):
+            described = await self._is_descriptor(url)
+            if described is None:
+                return self._fail(
+                    Outcome.CONNECTION_LOST, "nobody says what the package URL serves"
+                )
+            if described:
+                return await self._bring_described(url)
+        return await self._bring(Resource(url, redirects=REDIRECTS))
+
+    async def _bring_described(self, url: str) -> bool:
         descriptor = await self._descriptor(url)
         if descriptor is None:
             return False
@@ -151,24 +162,45 @@ class PackageDownload:
             return self._fail(*refused)
         return await self._bring(Resource(target, descriptor.size, redirects=REDIRECTS))
 
-    async def _is_descriptor(self, url: str) -> bool:
-        """What is behind the package URL, by its media type. Where nobody can tell, it is a
-        package: the image's signature decides in the end."""
+    async def _is_descriptor(self, url: str) -> bool | None:
+        """What is behind the package URL, by its media type. A server that is down, or says that
+        it cannot now, is asked again with the patience of a download: whatever it serves once it is
+        back must not be taken for a package unasked. None: it never came back."""
+        device = self._carrier.device
+        for tries in range(1, self._tuning.tries + 1):
+            told = await self._media_type(url)
+            if isinstance(told, str):
+                return _is_descriptor_type(told)
+            if tries < self._tuning.tries:
+                delay = self._tuning.backoff.delay(tries, device.random)
+                if told is not None:
+                    # Never earlier than asked, and not all in the same second.
+                    delay = told + device.random.uniform(0.0, min(delay, 5.0))
+                await device.runtime.clock.sleep(delay)
+        return None
+
+    async def _media_type(self, url: str) -> str | float | None:
+        """The media type, empty where the server names none or refuses. No text when it may tell
+        later: the seconds that it asks to wait, if it does."""
         http = self._carrier.http
-        try:
-            if self._persona.head_first:
+        if self._persona.head_first:
+            # A server need not know HEAD, whatever it makes of it.
+            with contextlib.suppress(HttpFailed):
                 head = await http.request(
                     "HEAD", url, timeouts=self._tuning.timeouts, redirects=REDIRECTS
                 )
                 if head.status == 200 and "content-type" in head.headers:
-                    return _is_descriptor_type(head.headers["content-type"])
-            # A server need not know HEAD, and a link may be signed for GET alone.
+                    return head.headers["content-type"]
+        try:
+            # And a link may be signed for GET alone.
             async with http.stream(
                 "GET", url, timeouts=self._tuning.timeouts, redirects=REDIRECTS
             ) as answer:
-                return _is_descriptor_type(answer.headers.get("content-type", ""))
+                if answer.status == 429 or answer.status >= 500:
+                    return retry_after(answer.headers, self._carrier.device.runtime.clock.utc())
+                return answer.headers.get("content-type", "")
         except HttpFailed:
-            return False  # the download meets the same, and has the patience to try again
+            return None
 
     async def _descriptor(self, url: str) -> Descriptor | None:
         """The descriptor; None when the attempt has ended."""

@@ -187,6 +187,37 @@ def test_a_server_without_head() -> None:
     assert [method for method, _, _ in world.files.asked][:3] == ["HEAD", "GET", "GET"]
 
 
+@pytest.mark.parametrize("broken", [False, True])
+@pytest.mark.parametrize(
+    ("failures", "result"),
+    [
+        (5, "200"),
+        # Nobody ever learned that it is a descriptor: it is not taken for a package.
+        (1000, "500"),
+    ],
+)
+def test_a_server_that_is_down_for_a_while(failures: int, result: str, broken: bool) -> None:
+    left = failures
+
+    def on_get(
+        method: str, path: str, headers: dict[str, str]
+    ) -> tuple[int, dict[str, str]] | None:
+        nonlocal left
+        if path != "/new.dd" or not left:
+            return None
+        left -= 1
+        if broken:
+            raise ConnectionResetError
+        return 503, {"content-type": "application/json", "retry-after": "1"}
+
+    def prepare(world: World) -> None:
+        world.files.on_get = on_get
+
+    world, told = fetched(descriptor(), prepare=prepare)
+    assert told == result
+    assert world.version == ("2.0.0" if result == "200" else "1.0.0")
+
+
 @musts("DM-150", "DM-152")
 @pytest.mark.parametrize(
     ("body", "result", "told"),

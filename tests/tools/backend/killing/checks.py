@@ -19,8 +19,8 @@ if TYPE_CHECKING:
 
 async def check(run: Run) -> None:
     """Everything, one after the other; then the backend ends in order."""
-    assert run.killer.fell, f"the point never came; seen: {dict(run.killer.counts)}"
-    assert run.backend.starts > 1
+    assert run.killer.blows, f"the point never came; seen: {dict(run.killer.counts)}"
+    assert run.backend.starts == 1 + run.killer.blows
     await check_campaigns(run)
     await check_audit(run)
     check_installs(run)

@@ -3,17 +3,27 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
+from functools import partial
 from types import MappingProxyType
 
 from agent import Device, Runtime, State
 from agent.credentials import NO_CREDENTIAL, Credential
 from agent.protocol import ClientSettings
+from agent.runtime.network import Address
+from protocols.coap.message import Message
+from protocols.coap.trace import describe
+from protocols.coap.tuning import TransportTuning
+from protocols.lwm2m import Lwm2mClient
 from tests.agent.parts import old_image, trusted
 from tools.fleet.audit import DeviceTruth
 from tools.fleet.clients import client_factory
 
 SLOT = 256 * 1024
 IMEI = 350_000_000_000_000
+
+TUNING = TransportTuning(ack_timeout=0.8, max_retransmit=9)
+"""For a backend that takes its time to start again: to give up after some seconds would be right,
+and another attempt, which is not what is tested here."""
 
 _PHASES = {
     State.DOWNLOADING: "push",
@@ -62,14 +72,19 @@ class Meter:
         credential: Credential = NO_CREDENTIAL,
         options: Mapping[str, str] = MappingProxyType({}),
     ) -> None:
-        settings = ClientSettings(
-            server=server,
-            bind="127.0.0.1",
-            credential=lambda _device: credential,
-            options=options,
-            trace=self._line,
-        )
-        self.device.attach(client_factory(self.protocol, settings))
+        if self.protocol == "lwm2m":
+            self.device.attach(
+                partial(Lwm2mClient, server=server, trace=self._message, tuning=TUNING)
+            )
+        else:
+            settings = ClientSettings(
+                server=server,
+                bind="127.0.0.1",
+                credential=lambda _device: credential,
+                options=options,
+                trace=self._line,
+            )
+            self.device.attach(client_factory(self.protocol, settings))
         self.device.power_on()
 
     @property
@@ -96,6 +111,9 @@ class Meter:
             executes=self.installs,
             deliveries=self.packages,
         )
+
+    def _message(self, way: str, peer: Address, kind: int, mid: int, message: Message) -> None:
+        self._line(describe(way, peer, kind, mid, message))
 
     def _line(self, line: str) -> None:
         """A message of its server, or one of its own."""

@@ -14,7 +14,7 @@ from dataclasses import dataclass, field
 
 PHASES = ("creation", "scheduling", "push", "execute", "report", "callback")
 
-LEAST = {"creation": 14, "scheduling": 12, "push": 60, "execute": 10, "report": 10, "callback": 10}
+LEAST = {"creation": 15, "scheduling": 36, "push": 120, "execute": 30, "report": 36, "callback": 14}
 """How often each of them is seen in any run."""
 
 LONGEST = {
@@ -28,6 +28,12 @@ LONGEST = {
 }
 """Seconds from what is seen to the blow, at most."""
 
+AGAIN = 0.3
+"""How often a second blow follows, while the backend starts again or soon after."""
+
+SOON = 4.0
+"""Seconds from the new start to that blow, at most; a start takes one or two."""
+
 
 @dataclass(frozen=True)
 class Point:
@@ -37,6 +43,8 @@ class Point:
     phase: str
     number: int
     delay: float
+    again: float | None
+    """Seconds from the new start to a second blow, if there is one."""
 
     @staticmethod
     def drawn(seed: int) -> Point:
@@ -46,23 +54,30 @@ class Point:
         number = draw.randint(1, LEAST[phase])
         # Now and then while the event is under way, before anybody has answered.
         delay = 0.0 if draw.random() < 0.25 else draw.uniform(0.0, LONGEST[phase])
-        return Point(seed, phase, number, delay)
+        again = draw.uniform(0.0, SOON) if draw.random() < AGAIN else None
+        return Point(seed, phase, number, delay, again)
 
     def __str__(self) -> str:
-        return (
+        text = (
             f"seed {self.seed}: kill -9 {1000 * self.delay:.1f} ms after event {self.number} "
             f"of {self.phase}"
         )
+        return text if self.again is None else f"{text}, and {self.again:.2f} s after the new start"
 
 
 @dataclass
 class Killer:
-    """Counts events, and strikes once."""
+    """Counts events, and strikes at its point."""
 
     point: Point
     strike: Callable[[], None] = lambda: None
     counts: Counter[str] = field(default_factory=Counter)
-    fell: bool = False
+    blows: int = 0
+
+    @property
+    def left(self) -> int:
+        """Blows that are still to fall."""
+        return (1 if self.point.again is None else 2) - self.blows
 
     def happened(self, phase: str) -> None:
         """An event of a phase is seen."""
@@ -75,5 +90,10 @@ class Killer:
             self._strike()
 
     def _strike(self) -> None:
-        self.fell = True
+        self.blows += 1
         self.strike()
+
+    def started_again(self) -> None:
+        """The backend is being started after the first blow."""
+        if self.point.again is not None and self.blows == 1:
+            asyncio.get_running_loop().call_later(self.point.again, self._strike)

@@ -1,4 +1,4 @@
-"""A whole run: a backend, its devices and its customer, and one blow of kill -9.
+"""A whole run: a backend, its devices and its customer, and a blow or two of kill -9.
 
 The backend is `fotilla backend` in a process of its own, as anybody starts it; devices, customer
 and callback listeners live in the test's process and stay while it dies and is started again, on
@@ -13,8 +13,6 @@ import sys
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
-
-import httpx
 
 from agent import Runtime
 from agent.credentials import Credential
@@ -149,17 +147,20 @@ class Run:
         self.struck.set()
 
     async def keep_up(self) -> None:
-        """Start the backend again after the blow."""
+        """Start the backend again after each blow."""
         while True:
             await self.struck.wait()
             self.struck.clear()
+            self.killer.started_again()
             with contextlib.suppress(Killed):
                 await self.backend.start()
 
     # -- the end ---
 
     async def settled(self) -> bool:
-        """Nothing is to come any more: campaigns, devices and callbacks have ended."""
+        """Nothing is to come any more: campaigns, devices, callbacks and blows have ended."""
+        if self.killer.blows and self.killer.left:
+            return False
         if not (self.backend.alive and all(one.settled for one in self.meters)):
             return False
         return not await self.unsettled()
@@ -235,7 +236,7 @@ async def _kill_at(point: Point, folder: Path, store: Store) -> None:
 
 async def story(run: Run) -> str:
     """Where everybody stood when it went wrong."""
-    lines = [f"seen: {dict(run.killer.counts)}, struck: {run.killer.fell}"]
+    lines = [f"seen: {dict(run.killer.counts)}, blows: {run.killer.blows}"]
     with contextlib.suppress(Exception):
         lines += [f"store: {left}" for left in await run.unsettled()]
         query = "SELECT device, status, position, attempts, executed, said FROM campaign_devices"

@@ -5,6 +5,12 @@ from __future__ import annotations
 import json
 from pathlib import Path
 
+import pytest
+
+from tools.bench.backend_campaigns import NAMES, POSTGRESQL_NAMES, figures_of
+from tools.bench.backend_checkins import rate
+from tools.bench.checkin_load import content_length
+from tools.bench.errors import BenchError
 from tools.bench.figures import Figure, format_table, write_results
 
 
@@ -52,3 +58,36 @@ def test_results_for_scripts_and_for_people(tmp_path: Path) -> None:
     }
     assert "MISSED" not in format_table([figure])
     assert "MISSED" in format_table([Figure("f", 9.0, "bytes", "limit", 6.0, bound=1.0)])
+
+
+LARGE = {"create": 4.0, "wait": 0.2, "page": 0.01, "first": 4.4, "small": 0.1}
+SMALL = {**LARGE, "first": 0.4}
+
+
+def test_a_large_campaign_is_held_to_its_bounds_and_to_growth() -> None:
+    figures = {figure.name: figure for figure in figures_of(LARGE, SMALL, 100_000)}
+    assert tuple(figures) == NAMES
+    assert {name for name, figure in figures.items() if not figure.holds} == {"backend_create_wait"}
+    assert figures["backend_growth"].value == pytest.approx(1.1)
+    slower = figures_of(LARGE, {**SMALL, "first": 0.36}, 100_000, "_postgresql")
+    assert tuple(figure.name for figure in slower) == POSTGRESQL_NAMES
+    assert not slower[-1].holds
+
+
+def test_fewer_devices_have_their_share_of_a_bound() -> None:
+    bounds = {figure.name: figure.yardstick_value for figure in figures_of(LARGE, SMALL, 10_000)}
+    assert bounds["backend_create"] == bounds["backend_first_pass"] == 0.5
+    assert bounds["backend_small_pass"] == 0.2
+
+
+def test_check_ins_by_cpu_and_by_the_clock() -> None:
+    begun = {"at": 10.0, "answered": 100, "cpu": {"user": 1.0, "sys": 0.5}}
+    ended = {"at": 14.0, "answered": 6_100, "cpu": {"user": 2.0, "sys": 1.0}}
+    assert rate(begun, ended) == {"cpu": 4_000.0, "wall": 1_500.0}
+    with pytest.raises(BenchError, match="0 check-ins"):
+        rate(begun, {**ended, "answered": 100})
+
+
+def test_the_length_of_an_answer() -> None:
+    assert content_length(b"HTTP/1.1 200 OK\r\nContent-Length: 74\r\ndate: now") == 74
+    assert content_length(b"HTTP/1.1 204 No Content") == 0

@@ -17,6 +17,7 @@ from pathlib import Path
 
 from tools.bench import (
     backend_campaigns,
+    backend_checkins,
     download_memory,
     exchange_cpu,
     http_memory,
@@ -50,6 +51,9 @@ GROUPS: tuple[tuple[tuple[str, ...], Measure], ...] = (
     (omadm_memory.NAMES, omadm_memory.measure),
     (virtual_month.NAMES, virtual_month.measure),
     (backend_campaigns.NAMES, backend_campaigns.measure),
+    (backend_campaigns.POSTGRESQL_NAMES, backend_campaigns.measure_postgresql),
+    (backend_checkins.NAMES, backend_checkins.measure),
+    (backend_checkins.POSTGRESQL_NAMES, backend_checkins.measure_postgresql),
 )
 ALL = tuple(name for names, _ in GROUPS for name in names)
 

@@ -13,6 +13,7 @@ import json
 import statistics
 import threading
 import time
+from collections.abc import Iterator, Mapping
 from typing import Any
 
 import httpx
@@ -21,9 +22,10 @@ from tools.bench.backend_host import FIRST_ID
 from tools.bench.control import Measured
 from tools.bench.errors import BenchError
 from tools.bench.figures import Figure
+from tools.bench.postgres import Cluster
 from tools.bench.setting import Setting
 
-__all__ = ["NAMES", "measure"]
+__all__ = ["NAMES", "POSTGRESQL_NAMES", "figures_of", "measure", "measure_postgresql"]
 
 CREATE, WAIT, PAGE, FIRST_PASS, SMALL_PASS, GROWTH = NAMES = (
     "backend_create",
@@ -34,6 +36,8 @@ CREATE, WAIT, PAGE, FIRST_PASS, SMALL_PASS, GROWTH = NAMES = (
     "backend_growth",
 )
 
+POSTGRESQL_NAMES = tuple(f"{name}_postgresql" for name in NAMES)
+
 DEVICES, QUICK_DEVICES = 100_000, 10_000
 CHANGED = 1_000
 """Devices that a small pass changes."""
@@ -42,6 +46,7 @@ PAGES = 30
 
 MOST_CREATE, MOST_WAIT, MOST_PAGE = 5.0, 0.1, 0.02  # seconds
 MOST_FIRST, MOST_SMALL = 5.0, 0.2  # seconds of CPU for 100,000 devices
+SMALLER = 10
 MOST_GROWTH = 1.15
 """Ten times the devices may cost so many times ten times the CPU."""
 
@@ -49,28 +54,54 @@ MOST_GROWTH = 1.15
 def measure(setting: Setting, wanted: frozenset[str]) -> list[Figure]:
     if not wanted.intersection(NAMES):
         return []
+    databases = (str(setting.folder / f"backend-{number}.db") for number in (1, 2))
+    return _measure(setting, wanted, databases, "")
+
+
+def measure_postgresql(setting: Setting, wanted: frozenset[str]) -> list[Figure]:
+    """The same on PostgreSQL. Its CPU is that of the backend's process, not that of the server's.
+    Raises BenchError where there is no server."""
+    if not wanted.intersection(POSTGRESQL_NAMES):
+        return []
+    with Cluster() as cluster:
+        databases = (cluster.new_database() for _ in range(2))
+        return _measure(setting, wanted, databases, "_postgresql")
+
+
+def _measure(
+    setting: Setting, wanted: frozenset[str], databases: Iterator[str], suffix: str
+) -> list[Figure]:
     devices = QUICK_DEVICES if setting.quick else DEVICES
-    large = _run(setting, devices)
-    small = _run(setting, devices // 10)
-    share = devices / DEVICES
-    figures = [
-        _bounded(CREATE, large["create"], "s", MOST_CREATE * share),
-        _bounded(WAIT, large["wait"], "s", MOST_WAIT),
-        _bounded(PAGE, large["page"], "s", MOST_PAGE),
-        _bounded(FIRST_PASS, large["first"], "CPU s", MOST_FIRST * share),
-        _bounded(SMALL_PASS, large["small"], "CPU s", MOST_SMALL),
-        _bounded(GROWTH, large["first"] / (10 * small["first"]), "x linear", MOST_GROWTH),
-    ]
+    large = _run(next(databases), devices)
+    small = _run(next(databases), devices // SMALLER)
+    figures = figures_of(large, small, devices, suffix)
     return [figure for figure in figures if figure.name in wanted]
+
+
+def figures_of(
+    large: Mapping[str, float], small: Mapping[str, float], devices: int, suffix: str = ""
+) -> list[Figure]:
+    """The figures of a run and of one with a tenth of its devices. What grows with the devices is
+    held to its share of the bound for 100,000."""
+    share = devices / DEVICES
+    growth = large["first"] / (SMALLER * small["first"])
+    return [
+        _bounded(CREATE + suffix, large["create"], "s", MOST_CREATE * share),
+        _bounded(WAIT + suffix, large["wait"], "s", MOST_WAIT),
+        _bounded(PAGE + suffix, large["page"], "s", MOST_PAGE),
+        _bounded(FIRST_PASS + suffix, large["first"], "CPU s", MOST_FIRST * share),
+        _bounded(SMALL_PASS + suffix, large["small"], "CPU s", MOST_SMALL),
+        _bounded(GROWTH + suffix, growth, "x linear", MOST_GROWTH),
+    ]
 
 
 def _bounded(name: str, value: float, unit: str, most: float) -> Figure:
     return Figure(name, value, unit, yardstick="at most", yardstick_value=most, bound=1.0)
 
 
-def _run(setting: Setting, devices: int) -> dict[str, float]:
+def _run(database: str, devices: int) -> dict[str, float]:
     told = {
-        "database": str(setting.folder / f"backend-{devices}.db"),
+        "database": database,
         "devices": devices,
         "cells": CELLS,
         "callbacks": "http://127.0.0.1:9/never",  # its outbox fills, which is the dearest case
@@ -89,15 +120,14 @@ def _run(setting: Setting, devices: int) -> dict[str, float]:
                 planned = _cpu(host)
             if sum(statuses.values()) != devices or "DeviceRejected" in statuses:
                 raise BenchError(f"the campaign has other devices than asked for: {statuses}")
-            host.ask("start", active=CHANGED, within=120.0)
-            started = _cpu(host)
+            small = host.ask("start", active=CHANGED, within=120.0)["cpu"]
             page = _page(api, known)
     return {
         "create": seconds,
         "wait": max(others.waits),
         "checks": checked - before,
         "first": planned - checked,
-        "small": started - planned,
+        "small": small,
         "page": page,
     }
 

@@ -142,6 +142,11 @@ def router(backend: Backend) -> APIRouter:
         await backend.load_devices([record])
         return _shown(backend.inventory.devices[device.name])
 
+    @routes.delete("/devices/{name:path}/queue")
+    async def unqueue(name: str) -> dict[str, bool]:
+        """Take a device out of the network queue of a failed OMA-DM upgrade."""
+        return {"wasQueued": await backend.engine.unqueue(device_of(backend, name).name)}
+
     @routes.get("/devices/{name:path}")
     async def show_device(name: str) -> dict[str, Any]:
         return _shown(device_of(backend, name))

@@ -65,7 +65,7 @@ async def cancel(engine: CampaignEngine, campaign: Campaign, *, customer: bool) 
     campaign.unchecked.clear()
     for member in campaign.members.values():
         if member.queued:
-            queue.leave(engine, member.device, "by the administrator")
+            queue.leave(engine, member.device, queue.BY_ADMINISTRATOR)
     for member in list(campaign.members.values()):
         if not member.final:
             _end(engine, member, "abort" if started else "cancel", BY_USER)

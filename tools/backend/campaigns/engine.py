@@ -154,6 +154,15 @@ class CampaignEngine:
         them, others finish."""
         edits.release(self, names)
 
+    async def unqueue(self, name: str) -> bool:
+        """Let a device wait for its next power-up no more; whether it did. An attempt that is under
+        way finishes."""
+        if name not in self.book.queued:
+            return False
+        queue.leave(self, name, queue.BY_ADMINISTRATOR)
+        await self.writer.submit(lambda _connection: None)
+        return True
+
     def in_progress(self, name: str) -> bool:
         """Whether an attempt with the device is under way."""
         return any(member.active for member in self.book.open_members(name))
@@ -341,6 +350,7 @@ class CampaignEngine:
         self.book.close(member)
         self.save(member)
         scheduling.free_place(self, member)
+        scheduling.next_action(self, member)
 
     def settle(self, campaign: Campaign) -> None:
         """End a campaign that has nothing left to do, and let go of what it held. One that adds

@@ -23,10 +23,14 @@ if TYPE_CHECKING:
 MACHINE = "network queue"
 """Of the journal."""
 QUEUED = "queued"
+BY_ADMINISTRATOR = "by the administrator"
 
 
 def enter(engine: CampaignEngine, member: Member) -> None:
-    """A device whose attempt failed waits for its next power-up. The caller saves the member."""
+    """A device whose attempt failed waits for its next power-up, unless it left the queue while it
+    was tried again. The caller saves the member."""
+    if member.attempts > 1 and not member.queued:
+        return
     member.queued = True
     engine.book.enqueue(member)
     engine.record(member.device, MACHINE, "", QUEUED, "attempt failed")
@@ -52,6 +56,8 @@ def power_up(engine: CampaignEngine, device: Device) -> None:
     member = engine.book.queued.get(device.name)
     if member is None or not engine.book.is_free(device.name, member.campaign.kind.lock):
         return
+    if engine.under_way(device.name):
+        return  # one action at a time: the end of that attempt is a contact as well
     if device.firmware and same_version(device.firmware, member.campaign.version_to):
         leave(engine, device.name, "target version reported")
     elif device.line != ACTIVE or engine.book.barred(device):

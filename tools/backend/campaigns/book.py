@@ -207,6 +207,12 @@ class CampaignBook:
         found = self.open_members(device)
         return next((member for member in found if member.active), found[0] if found else None)
 
+    def occupied(self, member: Member) -> bool:
+        """Whether an attempt of another campaign is under way with its device."""
+        return any(
+            other.active for other in self.open_members(member.device) if other is not member
+        )
+
     def members_of(self, device: str) -> list[Member]:
         """The device in every campaign that has it, also in those that rejected it; oldest
         first."""
@@ -239,7 +245,8 @@ class CampaignBook:
         key = (request.account, request.package)
         if request.kind.lock is Lock.FILE:
             file = self._inventory.files.get(key)
-            if file is None or file.version_to != request.version_to:
+            asked = (request.protocol, request.version_to)
+            if file is None or (file.protocol, file.version_to) != asked:
                 raise Refusal.FILE_VERSION(name=request.package, version=request.version_to)
             return file
         firmware = self._inventory.packages.get(key)

@@ -20,7 +20,9 @@ if TYPE_CHECKING:
     from tools.backend.campaigns.records import Member
 
 __all__ = [
+    "FILES_V2",
     "FILE_V2",
+    "FILE_V2_OMADM",
     "FIRMWARE_V1",
     "FIRMWARE_V1_LWM2M",
     "FIRMWARE_V3",
@@ -151,6 +153,18 @@ class WordingV2:
         return V2_SILENT
 
 
+class WordingV2Notified(WordingV2):
+    """API v2, devices that are notified."""
+
+    not_eligible = "Device is not eligible, it is not FOTA capable over OMA-DM."
+
+    def planned(self, start: float) -> str:
+        return "The device is notified."
+
+    def begun(self, now: float, end: float) -> str:
+        return "The device has been notified."
+
+
 class WordingV1(WordingV2):
     """API v1. Few of its texts are public; the rest is ours."""
 
@@ -256,7 +270,27 @@ FIRMWARE_V3 = CampaignKind(
 SOFTWARE_V2 = _v2("v2 software", Lock.FIRMWARE, checks_version=True)
 # A configuration file has no prerequisite version [documented].
 FILE_V2 = _v2("v2 file", Lock.FILE, checks_version=False)
+# The same over OMA-DM, where the server begins.
+FILE_V2_OMADM = replace(
+    FILE_V2,
+    name="v2 file OMA-DM",
+    protocols=frozenset({"OMADM"}),
+    device_driven=False,
+    wording=WordingV2Notified(),
+    plan="notified_files",
+)
+
+FILES_V2 = {protocol: kind for kind in (FILE_V2, FILE_V2_OMADM) for protocol in kind.protocols}
+"""By protocol."""
 
 KINDS = {
-    kind.name: kind for kind in (FIRMWARE_V1, FIRMWARE_V1_LWM2M, FIRMWARE_V3, SOFTWARE_V2, FILE_V2)
+    kind.name: kind
+    for kind in (
+        FIRMWARE_V1,
+        FIRMWARE_V1_LWM2M,
+        FIRMWARE_V3,
+        SOFTWARE_V2,
+        FILE_V2,
+        FILE_V2_OMADM,
+    )
 }

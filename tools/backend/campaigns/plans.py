@@ -7,6 +7,8 @@ given up, and what follows a failure. Which plan a campaign has is frozen when i
 `windows`                 v3 LwM2M: inside the time windows, at most 3 attempts a device and the
                           next one in the next free slot; a device waits for a place in its cell
 `pull`                    v2 HTTP: the same windows, but the device comes by itself
+`notified_files`          v2 OMA-DM: the server keeps the windows and dates, of the download and of
+                          the installation; at most 3 attempts a device, each with a notification
 `nightly`                 v1 LwM2M: at 00:00 and 04:00 UTC, for up to three days; a device that is
                           not there has used up that try
 `one_attempt`             v1 OMA-DM before 3.1: one notification, kept for 4 hours, and one attempt
@@ -22,7 +24,7 @@ from typing import TYPE_CHECKING
 
 from tools.backend.campaigns.reasons import RETRYABLE
 from tools.backend.faces.base import Ending, Position
-from tools.backend.timing import DAY, HOUR, MAX_ATTEMPTS, CampaignTiming, next_opening
+from tools.backend.timing import DAY, HOUR, MAX_ATTEMPTS, CampaignTiming, day_start, next_opening
 
 if TYPE_CHECKING:
     from tools.backend.campaigns.records import Campaign, Member
@@ -69,6 +71,13 @@ class Plan:
         opening = next_opening(member.campaign.windows, end)
         return end if opening == end else opening + timing.attempt_limit
 
+    def install_from(self, member: Member, now: float, timing: CampaignTiming) -> float:
+        """When a device that has the package may be told to install it: inside the window, or as
+        long as its slot runs."""
+        if member.recent is not None and now < member.recent + timing.slot:
+            return now
+        return next_opening(member.campaign.windows, now)
+
     def again(
         self, member: Member, ending: Ending, now: float, timing: CampaignTiming
     ) -> float | None:
@@ -110,6 +119,23 @@ class NightlyPlan(Plan):
         return instant
 
 
+class FilePlan(Plan):
+    """v2 OMA-DM. Such a device is told no windows, so they are kept for it."""
+
+    __slots__ = ()
+
+    def opening(self, campaign: Campaign, instant: float) -> float:
+        if campaign.download_after:
+            instant = max(instant, day_start(campaign.download_after))
+        return next_opening(campaign.windows, instant)
+
+    def install_from(self, member: Member, now: float, timing: CampaignTiming) -> float:
+        campaign = member.campaign
+        if campaign.install_after:
+            now = max(now, day_start(campaign.install_after))
+        return next_opening(campaign.install_windows, now)
+
+
 class NotifiedPlan(Plan):
     """v1 OMA-DM: the network keeps the notification, so nobody asks where the device is."""
 
@@ -134,6 +160,7 @@ PLANS: dict[str, Plan] = {
     for plan in (
         Plan("windows", cells=True),
         Plan("pull"),
+        FilePlan("notified_files"),
         NightlyPlan("nightly", counts_absence=True),
         NotifiedPlan("one_attempt"),
         NotifiedPlan("network_aware", requeues=True),

@@ -22,8 +22,9 @@ if TYPE_CHECKING:
     from tools.backend.campaigns.engine import CampaignEngine
     from tools.backend.campaigns.records import Campaign, Member
 
-AT_ONCE = 500
-"""Devices that change between two turns of the loop: some tens of milliseconds."""
+AT_ONCE = 250
+"""Devices that change between two turns of the loop: some ten milliseconds, of which a request of
+somebody else waits for two or three."""
 
 
 def resume(engine: CampaignEngine, campaign: Campaign) -> None:
@@ -232,6 +233,8 @@ def _start_some(engine: CampaignEngine, campaign: Campaign, now: float) -> None:
             continue  # a stale entry: its turn came or comes another way
         if _not_before(member) > now:
             continue
+        if engine.book.occupied(member):
+            continue  # the end of that attempt brings it back
         if not engine.reachable(member):
             _not_there(engine, member, now)
         elif plan.cells and not engine.cells.take(member):
@@ -280,6 +283,16 @@ def free_place(engine: CampaignEngine, member: Member) -> None:
     cell = engine.cells.release(member)
     if cell:
         give_places(engine, cell)
+
+
+def next_action(engine: CampaignEngine, member: Member) -> None:
+    """An attempt is over: another campaign of the device may begin with it. One action at a time on
+    a device, whatever the number of its campaigns."""
+    for other in engine.book.open_members(member.device):
+        if other is not member and not (
+            other.active or other.final or other.campaign.kind.device_driven
+        ):
+            _come_back(engine, other.campaign, other)
 
 
 def give_places(engine: CampaignEngine, cell: str) -> None:

@@ -18,7 +18,7 @@ from tools.backend.faces.base import (
     same_version,
 )
 from tools.backend.store import rows as store
-from tools.backend.timing import in_window, next_opening
+from tools.backend.timing import next_opening
 
 if TYPE_CHECKING:
     from tools.backend.campaigns.engine import CampaignEngine
@@ -108,6 +108,7 @@ def _fault(engine: CampaignEngine, member: Member, text: str, former: float | No
     engine.save(member)
     engine.later(member, again)
     scheduling.free_place(engine, member)
+    scheduling.next_action(engine, member)
     scheduling.arm(engine, campaign, now)
 
 
@@ -122,9 +123,11 @@ def face_event(engine: CampaignEngine, event: FaceEvent) -> None:
     if member is not None:
         handlers = _DEVICE_DRIVEN if member.campaign.kind.device_driven else _SERVER_DRIVEN
         handlers[event.kind](engine, member, event)
-    elif event.kind is FaceKind.REGISTERED:
+    # What waits in the network begins at any contact, or after whatever else was under way.
+    if event.kind is FaceKind.REGISTERED or (event.kind is FaceKind.FINAL and member is not None):
         device = engine.inventory.devices.get(event.device)
-        if device is not None:
+        waiting = engine.book.queued.get(event.device)
+        if device is not None and waiting is not None and waiting is not member:
             queue.power_up(engine, device)
 
 
@@ -178,10 +181,9 @@ def _on_downloaded(engine: CampaignEngine, member: Member, event: FaceEvent) -> 
 def try_execute(engine: CampaignEngine, member: Member, now: float) -> None:
     """Tell the device to install, if its window is open or its slot still runs."""
     campaign = member.campaign
-    in_slot = member.recent is not None and now < member.recent + engine.timing.slot
-    if not (in_window(campaign.windows, now) or in_slot):
+    opening = campaign.schedule.install_from(member, now, engine.timing)
+    if opening > now:
         engine.save(member)
-        opening = next_opening(campaign.windows, now)
         engine.later(member, opening)
         scheduling.arm(engine, campaign, now)
         return
@@ -253,6 +255,7 @@ def _retry(engine: CampaignEngine, member: Member, again: float, now: float) -> 
     engine.faces[campaign.protocol].withdraw(member.device)
     engine.save(member)
     scheduling.free_place(engine, member)
+    scheduling.next_action(engine, member)
     if not campaign.kind.device_driven:
         engine.later(member, again)
         scheduling.arm(engine, campaign, now)

@@ -20,7 +20,7 @@ from __future__ import annotations
 import asyncio
 import ssl
 from collections import Counter, deque
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Awaitable, Callable, Iterable, Iterator
 from functools import partial
 from pathlib import Path
 
@@ -150,7 +150,7 @@ class Delivery:
         wheel: TimerWheel,
         listeners: Listeners,
         record: Record,
-        make_transport: Callable[[], httpx.AsyncBaseTransport],
+        make_transport: Callable[[], Awaitable[httpx.AsyncBaseTransport]],
     ) -> None:
         self._writer = writer
         self._time = time
@@ -228,9 +228,12 @@ class Delivery:
             body = await self._writer.read(read)
         except StoreError:
             return "the message cannot be read from the store"
-        if self._transport is None:
-            self._transport = self._make_transport()
-        return await send(self._transport, url, message.number, body.encode())
+        transport = self._transport
+        if transport is None:
+            made = await self._make_transport()
+            # Another courier may have been faster.
+            transport = self._transport = self._transport or made
+        return await send(transport, url, message.number, body.encode())
 
     def now(self) -> float:
         return self._time.now()

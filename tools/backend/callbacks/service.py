@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 from pathlib import Path
 
 import httpx
@@ -77,12 +78,15 @@ class Callbacks:
         self._sweeper = Timer(lambda _now: self._sweep())
         engine.observers.append(self._outbox)
 
-    def _transport(self) -> httpx.AsyncBaseTransport:
+    async def _transport(self) -> httpx.AsyncBaseTransport:
         if self._injected is not None:
             return self._injected
         if self._virtual:
             return httpx.MockTransport(_no_network)
-        return sockets(self._context or tls_context(None))
+        if self._context is None:
+            # The authorities of the system take a tenth of a second to read.
+            self._context = await asyncio.to_thread(tls_context, None)
+        return sockets(self._context)
 
     # -- life ---
 

@@ -1,4 +1,4 @@
-"""Marks a test with the rules of docs/backend-rules.md that it proves."""
+"""Marks a test with the rules of docs/backend-rules.md that it proves, or shows to be not met."""
 
 from __future__ import annotations
 
@@ -13,6 +13,16 @@ def rules(*ids: str) -> Callable[[Test], Test]:
 
     def attach(test: Test) -> Test:
         test.__dict__["rules"] = ids
+        return test
+
+    return attach
+
+
+def not_met(*ids: str) -> Callable[[Test], Test]:
+    """The test shows what happens instead of these rules."""
+
+    def attach(test: Test) -> Test:
+        test.__dict__["not_met"] = ids
         return test
 
     return attach

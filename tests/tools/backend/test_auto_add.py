@@ -9,6 +9,7 @@ from typing import Any
 import pytest
 
 from agent.runtime.runtime import Runtime
+from tests.tools.backend.rules_marker import rules
 from tests.tools.backend.test_campaigns import FakeFace, engine, request, statuses, turn
 from tests.tools.backend.test_restart import ADDRESS, kill
 from tests.tools.backend.virtual import CONFIG, package, virtual
@@ -21,6 +22,7 @@ from tools.backend.timing import DAY, PILOT_SIZE
 NEW = "urn:imei:359999999999999"
 
 
+@rules("BR-102", "BR-116")
 @virtual
 async def test_a_device_that_comes_later_is_updated_too() -> None:
     async with engine(devices=1) as (backend, face, _firmware, names):
@@ -36,6 +38,7 @@ async def test_a_device_that_comes_later_is_updated_too() -> None:
         assert backend.belief(NEW).verdict == "updated"
 
 
+@rules("BR-105")
 @pytest.mark.parametrize(
     ("flag", "record", "taken"),
     [
@@ -57,6 +60,7 @@ async def test_only_what_matches(flag: bool, record: dict[str, Any], taken: bool
         assert (NEW in campaign.members) is taken
 
 
+@rules("BR-102")
 @virtual
 async def test_a_version_that_begins_to_match() -> None:
     async with engine(devices=1) as (backend, _face, _firmware, names):
@@ -68,6 +72,7 @@ async def test_a_version_that_begins_to_match() -> None:
         assert NEW in campaign.members
 
 
+@rules("BR-103")
 @virtual
 async def test_not_in_the_last_day_and_not_after_the_end() -> None:
     async with engine(devices=1) as (backend, _face, _firmware, names):
@@ -87,6 +92,7 @@ async def test_a_busy_device_stays_where_it_is() -> None:
         assert set(second.members) == set(names[1:])
 
 
+@rules("BR-113")
 @virtual
 async def test_without_a_pilot_twenty_are_all() -> None:
     async with engine(devices=1, pilot_waived=False) as (backend, _face, _firmware, names):

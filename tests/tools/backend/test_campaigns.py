@@ -9,6 +9,7 @@ from dataclasses import replace
 import pytest
 
 from agent.runtime.runtime import Runtime
+from tests.tools.backend.rules_marker import rules
 from tests.tools.backend.virtual import CONFIG, package, started, virtual
 from tools.backend.backend import Backend
 from tools.backend.campaigns import states
@@ -127,6 +128,7 @@ async def turn(backend: Backend, seconds: float = 0.1) -> None:
     await backend.runtime.clock.sleep(seconds)
 
 
+@rules("BR-027")
 @virtual
 async def test_a_campaign_goes_through_its_states() -> None:
     async with engine() as (backend, face, _firmware, names):
@@ -171,6 +173,7 @@ async def test_install_is_told_once_and_after_the_commit() -> None:
         assert face.installed == names
 
 
+@rules("BR-087")
 @pytest.mark.parametrize("ending", list(Ending))
 @virtual
 async def test_an_executed_device_is_never_tried_again(ending: Ending) -> None:
@@ -184,6 +187,7 @@ async def test_an_executed_device_is_never_tried_again(ending: Ending) -> None:
         assert len(face.begun) == 1
 
 
+@rules("BR-086")
 @pytest.mark.parametrize("ending", sorted(RETRYABLE))
 @virtual
 async def test_three_attempts_four_hours_apart(ending: Ending) -> None:
@@ -201,6 +205,7 @@ async def test_three_attempts_four_hours_apart(ending: Ending) -> None:
         assert statuses(campaign) == [states.FAILED]
 
 
+@rules("BR-004", "BR-115")
 @virtual
 async def test_lead_times_of_the_documented_profile() -> None:
     async with engine(devices=30, timing="documented") as (backend, face, _firmware, names):
@@ -218,6 +223,7 @@ async def test_lead_times_of_the_documented_profile() -> None:
         assert len(face.begun) == 30
 
 
+@rules("BR-017")
 @virtual
 async def test_nothing_starts_outside_a_window() -> None:
     async with engine(devices=4) as (backend, face, _firmware, names):
@@ -232,6 +238,7 @@ async def test_nothing_starts_outside_a_window() -> None:
         assert face.begun[0][1] % DAY >= 3 * HOUR
 
 
+@rules("BR-032", "BR-090")
 @virtual
 async def test_at_the_end_date_whoever_has_no_result_has_failed() -> None:
     async with engine(devices=3) as (backend, face, _firmware, names):
@@ -246,6 +253,7 @@ async def test_at_the_end_date_whoever_has_no_result_has_failed() -> None:
         )
 
 
+@rules("BR-092")
 @virtual
 async def test_a_registration_brings_an_unreachable_device_back() -> None:
     async with engine(devices=1) as (backend, face, _firmware, names):
@@ -259,6 +267,7 @@ async def test_a_registration_brings_an_unreachable_device_back() -> None:
         assert statuses(campaign) == [states.STARTED]
 
 
+@rules("BR-091")
 @virtual
 async def test_a_fault_of_ours_costs_no_attempt() -> None:
     async with engine(devices=1) as (backend, face, _firmware, names):
@@ -274,6 +283,7 @@ async def test_a_fault_of_ours_costs_no_attempt() -> None:
         assert next(iter(campaign.members.values())).attempts == 1
 
 
+@rules("BR-048", "BR-056")
 @virtual
 async def test_cancel_before_the_start() -> None:
     async with engine() as (backend, face, _firmware, names):
@@ -289,6 +299,7 @@ async def test_cancel_before_the_start() -> None:
         assert statuses(again) == [states.DATA] * 3  # they are free
 
 
+@rules("BR-051", "BR-053", "BR-055")
 @virtual
 async def test_abort_lets_those_that_install_finish() -> None:
     async with engine() as (backend, face, _firmware, names):
@@ -309,6 +320,7 @@ async def test_abort_lets_those_that_install_finish() -> None:
         assert backend.finished.is_set()
 
 
+@rules("BR-042")
 @virtual
 async def test_a_device_is_in_one_unfinished_campaign() -> None:
     async with engine() as (backend, _face, _firmware, names):
@@ -318,6 +330,7 @@ async def test_a_device_is_in_one_unfinished_campaign() -> None:
         assert "needs to be completed before" in next(iter(second.members.values())).reason
 
 
+@rules("BR-002", "BR-106")
 @pytest.mark.parametrize(
     ("changes", "text"),
     [
@@ -344,6 +357,7 @@ async def test_what_is_wrong_is_named_and_nothing_is_written(
         assert backend.engine.book.campaigns == {}
 
 
+@rules("BR-108", "BR-111")
 @virtual
 async def test_a_large_campaign_needs_a_pilot() -> None:
     async with engine(devices=30, pilot_waived=False) as (backend, face, _firmware, names):
@@ -366,6 +380,7 @@ async def test_an_attempt_without_end_is_given_up() -> None:
         assert len(face.begun) == 3
 
 
+@rules("BR-015")
 def test_windows() -> None:
     midnight = 20_000 * DAY
     windows = ((22, 24), (0, 5))

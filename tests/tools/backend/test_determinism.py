@@ -7,6 +7,8 @@ import subprocess
 import sys
 from pathlib import Path
 
+from tests.tools.backend.rules_marker import rules
+
 PROGRAM = """
 import sys
 from agent.runtime.clock import run_virtual
@@ -49,6 +51,7 @@ def journal(hash_seed: str) -> bytes:
     ).stdout
 
 
+@rules("BR-024")
 def test_the_same_seed_gives_the_same_journal() -> None:
     first = journal("1")
     assert first.count(b'"UpgradeSuccess"') == 30

@@ -13,6 +13,7 @@ import pytest
 
 from agent.outcome import Outcome
 from tests.tools.backend.http_device import HttpDevice, devices, in_process
+from tests.tools.backend.rules_marker import rules
 from tests.tools.backend.virtual import CONFIG, IMAGE, virtual, world
 from tools.backend.backend import Backend
 from tools.backend.campaigns import states
@@ -168,6 +169,7 @@ async def test_a_report_may_come_twice_late_and_in_any_order() -> None:
         assert (await device.report(order["id"], "success", seq=10)).status_code == 410
 
 
+@rules("BR-033")
 @pytest.mark.parametrize("word", sorted(REASONS))
 @virtual
 async def test_every_reason_has_its_text(word: str) -> None:
@@ -217,6 +219,7 @@ async def test_success_with_another_version_is_none() -> None:
         assert backend.belief(device.name).verdict == "failed"
 
 
+@rules("BR-054")
 @virtual
 async def test_an_abort_tells_the_device_to_stop() -> None:
     async with fleet(3) as (backend, [loading, installing, idle], firmware):
@@ -270,6 +273,7 @@ async def test_a_strange_campaign_is_cancelled_and_404() -> None:
         assert member_of(campaign, mine).position == Position.OFFERED
 
 
+@rules("BR-045")
 @virtual
 async def test_two_campaigns_race_for_one_device() -> None:
     async with fleet() as (backend, [device], firmware):
@@ -283,6 +287,7 @@ async def test_two_campaigns_race_for_one_device() -> None:
         assert "needs to be completed before" in member_of(loser, device).reason
 
 
+@rules("BR-043", "BR-044")
 @virtual
 async def test_a_file_and_a_firmware_one_after_the_other() -> None:
     async with fleet() as (backend, [device], firmware):
@@ -304,6 +309,7 @@ async def test_a_file_and_a_firmware_one_after_the_other() -> None:
         assert backend.belief(device.name).verdict == "updated"
 
 
+@rules("BR-013", "BR-020")
 @virtual
 async def test_both_sides_of_the_download_window() -> None:
     async with fleet() as (backend, [device], firmware):
@@ -322,6 +328,7 @@ async def test_both_sides_of_the_download_window() -> None:
         assert order["dates"]["downloadAfter"] == "2030-01-02"
 
 
+@rules("BR-018")
 @virtual
 async def test_a_package_out_of_its_window_says_when() -> None:
     async with fleet(timing="documented") as (backend, [device], firmware):
@@ -344,6 +351,7 @@ async def test_a_package_out_of_its_window_says_when() -> None:
         assert (await device.fetch(order["url"])).status_code == 200
 
 
+@rules("BR-013")
 @virtual
 async def test_leave_to_install_is_given_inside_the_window_only() -> None:
     async with fleet() as (backend, [device], firmware):
@@ -371,6 +379,7 @@ async def test_leave_to_install_is_given_inside_the_window_only() -> None:
         assert member.status == states.SUCCESS
 
 
+@rules("BR-019", "BR-026")
 @virtual
 async def test_what_the_end_date_finds() -> None:
     async with fleet(4) as (backend, [absent, silent, ready, failed], firmware):
@@ -439,6 +448,7 @@ async def test_before_the_start_it_is_told_when_to_come() -> None:
         assert later.status == states.QUEUED
 
 
+@rules("BR-026")
 @pytest.mark.parametrize(
     ("changes", "reason"),
     [
@@ -457,6 +467,7 @@ async def test_who_is_rejected(changes: dict[str, str], reason: str) -> None:
         assert (member.status, member.reason) == (states.REJECTED, reason)
 
 
+@rules("BR-108")
 @virtual
 async def test_v2_needs_a_pilot_too() -> None:
     async with fleet(30, pilot_waived=False) as (backend, made, firmware):
@@ -482,6 +493,7 @@ async def test_create_campaign_for_embedding() -> None:
         assert {belief.verdict for belief in backend.beliefs().values()} == {"updated"}
 
 
+@rules("BR-145", "BR-146")
 @virtual
 async def test_logging_from_the_check_in_to_the_purge() -> None:
     async with fleet(timing="documented") as (backend, [device], _firmware):
@@ -539,6 +551,7 @@ async def test_a_device_cannot_fill_the_store_with_logs(monkeypatch: pytest.Monk
         assert codes == [204, 204, 429]
 
 
+@rules("BR-092")
 @virtual
 async def test_reachability_is_a_recent_check_in() -> None:
     async with fleet() as (backend, [device], _firmware):

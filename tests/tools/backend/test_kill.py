@@ -20,6 +20,7 @@ from agent.runtime.runtime import Runtime
 from protocols.coap import Exchange, Message
 from protocols.coap.message_layer import UdpPeer
 from tests.tools.backend.process import BackendProcess, Killed, ok
+from tests.tools.backend.rules_marker import rules
 from tests.tools.backend.scripted import ScriptedDevice
 from tools.backend.campaigns.states import CAMPAIGN_FINAL
 from tools.fleet.audit import Belief, DeviceTruth, Target, audit
@@ -82,6 +83,7 @@ class Striking(ScriptedDevice):
         )
 
 
+@rules("BR-165")
 async def test_kill_at_each_position(tmp_path: Path) -> None:
     backend = BackendProcess(tmp_path)
     await backend.start()

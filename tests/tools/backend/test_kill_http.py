@@ -17,6 +17,7 @@ import httpx
 
 from tests.tools.backend.http_device import HttpDevice
 from tests.tools.backend.process import BackendProcess, Killed, ok
+from tests.tools.backend.rules_marker import rules
 
 IMAGE = bytes(range(256)) * (64 << 10)  # more than the buffers of two sockets hold
 POINTS = ["checkin", "downloading", "package", "downloaded", "installing", "success"]
@@ -99,6 +100,7 @@ async def keep_up(backend: BackendProcess) -> None:
         await asyncio.sleep(0.01)
 
 
+@rules("BR-165")
 async def test_kill_at_each_step(tmp_path: Path) -> None:
     backend = BackendProcess(tmp_path)
     await backend.start()

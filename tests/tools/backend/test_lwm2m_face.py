@@ -7,6 +7,7 @@ from typing import Any
 import pytest
 
 from protocols.coap import Code, Message, make_options
+from tests.tools.backend.rules_marker import rules
 from tests.tools.backend.scripted import ScriptedDevice
 from tests.tools.backend.virtual import IMAGE, package, virtual, world
 from tools.backend.backend import Backend
@@ -81,6 +82,7 @@ async def test_a_refused_package_fails_with_its_reason(result: int, expected: En
         meter.close()
 
 
+@rules("BR-087")
 @virtual
 async def test_a_retryable_result_is_tried_three_times() -> None:
     async with world() as backend:
@@ -95,6 +97,7 @@ async def test_a_retryable_result_is_tried_three_times() -> None:
         meter.close()
 
 
+@rules("BR-087")
 @virtual
 async def test_a_failed_install_is_final_and_executed_once() -> None:
     async with world() as backend:
@@ -239,6 +242,7 @@ async def test_a_bad_registration_is_told_what_is_wrong(
         meter.close()
 
 
+@rules("BR-098")
 @virtual
 async def test_registration_update_and_goodbye() -> None:
     async with world() as backend:
@@ -264,6 +268,7 @@ async def test_registration_update_and_goodbye() -> None:
         meter.close()
 
 
+@rules("BR-096")
 @virtual
 async def test_a_campaign_waits_for_a_device_that_comes_later() -> None:
     async with world() as backend:
@@ -277,6 +282,7 @@ async def test_a_campaign_waits_for_a_device_that_comes_later() -> None:
         meter.close()
 
 
+@rules("BR-094")
 @virtual
 async def test_a_sleeping_device_is_asked_when_it_wakes() -> None:
     async with world() as backend:

@@ -11,6 +11,7 @@ from typing import Any
 from protocols.omadm.model import Alert, Status
 from tests.protocols.omadm.musts import musts
 from tests.tools.backend.omadm_device import UPDATE, DmDevice, devices, in_process
+from tests.tools.backend.rules_marker import rules
 from tests.tools.backend.virtual import CONFIG, IMAGE, virtual, world
 from tools.backend.backend import Backend
 from tools.backend.campaigns import states
@@ -178,6 +179,7 @@ async def test_a_device_that_is_off_finds_its_notification() -> None:
         assert len(late.pushed) == 1
 
 
+@rules("BR-069")
 @virtual
 async def test_a_device_that_attaches_again_is_notified_again() -> None:
     async with fleet() as (backend, [device], firmware):
@@ -211,6 +213,7 @@ async def test_a_device_under_way_is_asked_when_it_says_nothing() -> None:
         )
 
 
+@rules("BR-055")
 @virtual
 async def test_a_campaign_that_is_aborted_while_a_device_installs() -> None:
     async with fleet() as (backend, [device], firmware):

@@ -32,6 +32,7 @@ from protocols.omadm.model import (
 )
 from tests.protocols.omadm.musts import musts
 from tests.tools.backend.omadm_device import SERVER, DmDevice
+from tests.tools.backend.rules_marker import rules
 from tests.tools.backend.test_omadm import campaign_of, fleet, member_of
 from tests.tools.backend.virtual import virtual
 from tools.backend.campaigns import states
@@ -52,6 +53,7 @@ def with_header(message: Message, **changes: object) -> Message:
     return replace(message, header=replace(message.header, **changes))  # type: ignore[arg-type]
 
 
+@rules("BR-098")
 @musts("DM-072", "DM-073", "DM-077", "DM-081")
 @virtual
 async def test_credentials_that_are_missing_wrong_or_nobodys() -> None:
@@ -451,6 +453,7 @@ async def test_downloads_need_a_ticket() -> None:
         assert (await get(url)).status_code == 404  # the order is over
 
 
+@rules("BR-054")
 @virtual
 async def test_an_abort_of_the_campaign_ends_the_order() -> None:
     async with fleet() as (backend, [device], firmware):

@@ -13,6 +13,7 @@ from agent.runtime.network import Address
 from agent.runtime.runtime import Runtime
 from tests.tools.backend.process import BackendProcess, ok
 from tests.tools.backend.rest_client import logged_in
+from tests.tools.backend.rules_marker import rules
 from tests.tools.backend.virtual import CONFIG, started, virtual, world
 from tools.backend.backend import Backend
 from tools.backend.errors import RequestRefused
@@ -82,6 +83,7 @@ async def test_a_message_waits_for_the_device_in_order() -> None:
         assert phone.got == [b"\0", b"\1", b"\2"]
 
 
+@rules("BR-065")
 @virtual
 async def test_nobody_attached_in_time_is_reported() -> None:
     async with world() as backend:

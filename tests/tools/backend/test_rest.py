@@ -13,6 +13,7 @@ import pytest
 
 from agent.runtime.runtime import Runtime
 from tests.tools.backend.rest_client import administrator
+from tests.tools.backend.rules_marker import rules
 from tools.backend.backend import Backend, BackendConfig
 from tools.backend.campaigns.reasons import RETRYABLE
 from tools.backend.inventory import PAGE
@@ -139,6 +140,7 @@ async def test_a_campaign_is_made_shown_reported_and_cancelled(
         assert [item["id"] for item in found.json()["campaignList"]] == [campaign["id"]]
 
 
+@rules("BR-158")
 async def test_devices_come_in_pages(backend: Backend, api: httpx.AsyncClient) -> None:
     ids = await stock(backend, PAGE + 5)
     first = (await api.get(f"{V3}/devices/{ACCOUNT}")).json()
@@ -161,6 +163,7 @@ async def test_the_catalogue(backend: Backend, api: httpx.AsyncClient) -> None:
     assert (await api.get(f"{V3}/firmware/{ACCOUNT}?protocol=OMD-DM")).json() == []
 
 
+@rules("BR-150")
 @pytest.mark.parametrize(
     ("method", "path", "sent"),
     [
@@ -202,6 +205,7 @@ async def test_a_wrong_field_is_named(backend: Backend, api: httpx.AsyncClient, 
     assert field in answer.json()["errorMessage"]
 
 
+@rules("BR-152")
 async def test_too_much_is_413(api: httpx.AsyncClient) -> None:
     answer = await api.post(
         f"{V3}/campaigns/firmware/{ACCOUNT}", content=b'"' + b"x" * (9 << 20) + b'"'
@@ -217,6 +221,7 @@ async def test_pilot_first(backend: Backend, api: httpx.AsyncClient) -> None:
     assert "pilot" in answer.json()["errorMessage"]
 
 
+@rules("BR-151")
 async def test_who_may_call(backend: Backend, anonymous: httpx.AsyncClient) -> None:
     url = f"{V3}/devices/{ACCOUNT}"
     answer = await anonymous.get(url)
@@ -276,6 +281,7 @@ async def test_admin(backend: Backend, admin: httpx.AsyncClient) -> None:
     assert (await admin.put("/admin/firmware?version=2", content=b"x")).status_code == 400
 
 
+@rules("BR-150")
 @pytest.mark.parametrize(
     ("path", "operation"),
     [

@@ -12,6 +12,7 @@ import pytest
 
 from tests.tools.backend.http_device import TIME, HttpDevice, devices, in_process
 from tests.tools.backend.rest_client import administrator, logged_in
+from tests.tools.backend.rules_marker import rules
 from tests.tools.backend.virtual import CONFIG, IMAGE, virtual, world
 from tools.backend.backend import Backend
 from tools.backend.campaigns.kinds import FIRMWARE_V3
@@ -154,6 +155,7 @@ async def test_the_newer_call_and_the_cancel() -> None:
         assert {item["resultReason"] for item in shown["deviceList"]} == {"by user"}
 
 
+@rules("BR-051")
 @virtual
 async def test_an_abort_after_the_start() -> None:
     async with served() as (backend, api, [first, second]):
@@ -174,6 +176,7 @@ async def test_an_abort_after_the_start() -> None:
         ]
 
 
+@rules("BR-137", "BR-138", "BR-139", "BR-140", "BR-141")
 @virtual
 async def test_a_configuration_file() -> None:
     async with served() as (backend, api, made):
@@ -230,6 +233,7 @@ async def test_a_configuration_file() -> None:
         assert (unknown.status_code, "does not exist" in unknown.text) == (400, True)
 
 
+@rules("BR-142")
 @pytest.mark.parametrize(
     ("form", "files", "text"),
     [
@@ -303,6 +307,7 @@ async def test_what_is_wrong_is_named_and_nothing_is_written(
         assert backend.engine.book.campaigns == {}
 
 
+@rules("BR-042")
 @virtual
 async def test_overlap_holds_over_the_versions() -> None:
     async with served() as (backend, api, made):
@@ -337,6 +342,7 @@ async def test_reports_come_in_pages() -> None:
         assert len(shown["deviceList"]) == PAGE
 
 
+@rules("BR-156")
 @virtual
 async def test_campaigns_come_in_pages(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("tools.backend.rest.common.PAGE", 2)
@@ -363,6 +369,7 @@ async def test_campaigns_come_in_pages(monkeypatch: pytest.MonkeyPatch) -> None:
         assert (seen, last) == (made_ids, "0")
 
 
+@rules("BR-143", "BR-144")
 @virtual
 async def test_logging_is_switched_for_one_and_for_many() -> None:
     async with served(21) as (backend, api, made):
@@ -471,6 +478,7 @@ async def test_every_refusal_has_the_same_form(method: str, path: str, sent: byt
         assert answer.status_code == 401
 
 
+@rules("BR-147")
 @virtual
 async def test_only_http_devices_log() -> None:
     async with served(0) as (backend, api, _made):

@@ -14,6 +14,7 @@ import pytest
 
 from agent.runtime.runtime import Runtime
 from protocols.coap import Code
+from tests.tools.backend.rules_marker import rules
 from tests.tools.backend.scripted import ScriptedDevice
 from tests.tools.backend.virtual import CONFIG, IMAGE, package, virtual
 from tools.backend.backend import Backend
@@ -40,6 +41,7 @@ def kill(backend: Backend) -> None:
     backend.writer._runner._engine.dispose()
 
 
+@rules("BR-165")
 @pytest.mark.parametrize("delivery", ["push", "pull"])
 @pytest.mark.parametrize(
     "position", [p for p in Position if p not in (Position.WAITING, Position.DONE)]
@@ -89,6 +91,7 @@ async def test_locations_and_ids_are_never_given_out_twice(tmp_path: Path) -> No
             kill(backend)
 
 
+@rules("BR-022")
 @virtual
 async def test_time_goes_on_where_it_was(tmp_path: Path) -> None:
     async with Runtime.in_memory(seed=3) as runtime:

@@ -7,6 +7,7 @@ import itertools
 import pytest
 
 from agent.outcome import Outcome
+from tests.tools.backend.rules_marker import rules
 from tools.backend.campaigns import states
 from tools.backend.campaigns.kinds import KINDS, CampaignKind
 from tools.backend.campaigns.reasons import REASONS, V1_FAILED
@@ -26,6 +27,7 @@ TABLES = [
 ]
 
 
+@rules("BR-026", "BR-027")
 @pytest.mark.parametrize("table", TABLES)
 def test_each_cell(table: dict) -> None:
     events = {event for cells in table.values() for event in cells}
@@ -56,11 +58,13 @@ def test_a_device_that_may_have_been_executed_never_starts_again() -> None:
     assert reachable == {Position.EXECUTE, Position.INSTALLING, Position.DONE}
 
 
+@rules("BR-033")
 def test_every_outcome_of_the_engine_has_an_ending_and_a_reason() -> None:
     assert {outcome.name for outcome in Outcome} <= {ending.name for ending in Ending}
     assert set(REASONS) == set(Ending)
 
 
+@rules("BR-033", "BR-034")
 def test_every_ending_has_a_text_in_every_version() -> None:
     for ending, reasons in REASONS.items():
         assert all(reasons), ending
@@ -92,6 +96,7 @@ def test_v2_faults_after_the_transfer(ending: str) -> None:
     assert REASONS[Ending[ending]].v2 == "RovaClientDownloadedInstallFailed"
 
 
+@rules("BR-025")
 @pytest.mark.parametrize("kind", KINDS.values(), ids=str)
 def test_what_the_engine_sends_has_a_cell_in_every_kind(kind: CampaignKind) -> None:
     for state, cells in kind.device_table.items():

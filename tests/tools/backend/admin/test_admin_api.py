@@ -16,6 +16,7 @@ from fastapi.routing import iter_route_contexts
 
 from agent.runtime.runtime import Runtime
 from tests.tools.backend.rest_client import administrator, basic, logged_in
+from tests.tools.backend.rules_marker import rules
 from tests.tools.backend.virtual import CONFIG, IMAGE, started, virtual, world
 from tools.backend.admin.token import MODE, AdminToken, TokenRefused, token_from_file
 from tools.backend.backend import Backend, BackendConfig
@@ -134,6 +135,7 @@ async def test_the_token_of_the_config() -> None:
 # -- accounts ---
 
 
+@rules("BR-116")
 @virtual
 async def test_an_account_from_its_making_to_its_use(tmp_path: Path) -> None:
     config = replace(CONFIG, db=str(tmp_path / "b.db"), pilot_waived=False)

@@ -10,6 +10,7 @@ import pytest
 
 from agent.runtime.runtime import Runtime
 from tests.tools.backend.rest_client import administrator
+from tests.tools.backend.rules_marker import rules
 from tests.tools.backend.scripted import ScriptedDevice
 from tests.tools.backend.virtual import CONFIG, package, started, virtual, world
 from tools.backend.timing import CELL_LIMIT
@@ -81,6 +82,7 @@ async def test_a_capacity_outlives_a_restart(tmp_path: Path) -> None:
             assert backend.engine.cell_limit("c1") == 0
 
 
+@rules("BR-081")
 @virtual
 async def test_a_campaign_obeys_and_goes_on_when_there_is_room() -> None:
     async with world() as backend, administrator(backend) as admin:

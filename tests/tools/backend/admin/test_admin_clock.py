@@ -15,6 +15,7 @@ from agent.runtime.runtime import Runtime
 from agent.runtime.wheel import Timer, TimerWheel
 from tests.tools.backend.http_device import HttpDevice, in_process
 from tests.tools.backend.rest_client import administrator, logged_in
+from tests.tools.backend.rules_marker import rules
 from tests.tools.backend.scripted import ScriptedDevice
 from tests.tools.backend.virtual import CONFIG, started, virtual, world
 from tools.backend.config import Listen
@@ -63,6 +64,7 @@ async def test_it_is_the_runs_clock_until_somebody_changes_it() -> None:
     assert time.after(2) == START + 2 * DAY + 120
 
 
+@rules("BR-021")
 @virtual
 async def test_it_never_goes_back_and_has_an_end() -> None:
     time = BackendTime(LoopClock())
@@ -179,6 +181,7 @@ async def test_the_routes() -> None:
         assert await now(admin) == "2030-01-04T00:00:05.000Z"
 
 
+@rules("BR-021")
 @pytest.mark.parametrize(
     "body",
     [
@@ -209,6 +212,7 @@ async def test_refused(body: object) -> None:
         assert (backend.time.now(), backend.time.rate) == (START, 1)
 
 
+@rules("BR-021")
 @virtual
 async def test_a_campaign_of_next_week_runs_now() -> None:
     config = replace(CONFIG, timing="documented")
@@ -291,6 +295,7 @@ async def test_a_check_in_is_fresh_as_long_as_the_device_may_take() -> None:
         assert not backend.http.reachable(METER)
 
 
+@rules("BR-022")
 @virtual
 async def test_time_and_rate_outlive_a_restart(tmp_path: Path) -> None:
     config = replace(CONFIG, db=str(tmp_path / "b.db"))
@@ -310,6 +315,7 @@ async def test_time_and_rate_outlive_a_restart(tmp_path: Path) -> None:
             assert shown["origin"]["now"] == "2030-01-31T00:00:00.000Z"
 
 
+@rules("BR-022")
 @virtual
 async def test_a_clock_that_was_set_back_resumes_at_the_last_commit(tmp_path: Path) -> None:
     config = replace(CONFIG, db=str(tmp_path / "b.db"))

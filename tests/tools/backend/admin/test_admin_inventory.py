@@ -18,6 +18,7 @@ from hypothesis import strategies as st
 
 from agent.runtime.runtime import Runtime
 from tests.tools.backend.rest_client import administrator
+from tests.tools.backend.rules_marker import rules
 from tests.tools.backend.virtual import CONFIG, started, virtual, world
 from tools.backend.admin.tabular import (
     COLUMNS,
@@ -145,6 +146,7 @@ def test_a_byte_order_mark_and_empty_lines_are_let_pass() -> None:
 # -- through the API ---
 
 
+@rules("BR-097")
 @virtual
 async def test_csv_up_and_down() -> None:
     async with served() as (backend, admin):

@@ -12,6 +12,7 @@ from sqlalchemy import Connection, text
 from agent.runtime.runtime import Runtime
 from tests.tools.backend.callbacks.callback_room import URL, ScriptedListener
 from tests.tools.backend.rest_client import logged_in
+from tests.tools.backend.rules_marker import rules
 from tests.tools.backend.scripted import ScriptedDevice
 from tests.tools.backend.test_restart import kill
 from tests.tools.backend.virtual import CONFIG, IMAGE, package, virtual
@@ -85,6 +86,7 @@ def check(durable: list[tuple[str, str, str]], listener: ScriptedListener) -> No
         assert is_subsequence(wanted, got), (subject, wanted, got)
 
 
+@rules("BR-127")
 @virtual
 async def test_a_campaign_is_told_from_its_start_to_its_end(tmp_path: Path) -> None:
     listener = ScriptedListener()

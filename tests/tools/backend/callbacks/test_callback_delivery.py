@@ -21,6 +21,7 @@ from tests.tools.backend.callbacks.callback_room import (
     ScriptedListener,
     room,
 )
+from tests.tools.backend.rules_marker import rules
 from tests.tools.backend.virtual import virtual
 from tools.backend.callbacks import delivery, service
 from tools.backend.callbacks.delivery import LIFE, LONGEST_DELAY, TIMEOUT, delay_after
@@ -46,6 +47,7 @@ def close(found: list[float], wanted: list[float]) -> bool:
     )
 
 
+@rules("BR-132")
 @virtual
 async def test_tries_are_doubled_up_to_five_minutes(tmp_path: Path) -> None:
     async with room(tmp_path / "b.db") as (made, listener):
@@ -74,6 +76,7 @@ async def test_tries_are_doubled_up_to_five_minutes(tmp_path: Path) -> None:
         assert made.journal == [("callback 1", "callback", "waiting", "delivered", "accepted")]
 
 
+@rules("BR-132")
 @virtual
 async def test_after_a_day_a_message_is_dropped(tmp_path: Path) -> None:
     async with room(tmp_path / "b.db") as (made, listener):
@@ -104,6 +107,7 @@ async def test_after_a_day_a_message_is_dropped(tmp_path: Path) -> None:
         assert [arrival.number for arrival in listener.accepted] == [3]
 
 
+@rules("BR-131")
 @pytest.mark.parametrize(
     ("answer", "error"),
     [
@@ -151,6 +155,7 @@ async def test_a_dead_listener_holds_up_nobody_else(tmp_path: Path, answer: int)
         assert len(made.callbacks.pending(limit=3)) == 3
 
 
+@rules("BR-130")
 @virtual
 async def test_messages_wait_for_the_one_before_them(tmp_path: Path) -> None:
     async with room(tmp_path / "b.db") as (made, listener):
@@ -162,6 +167,7 @@ async def test_messages_wait_for_the_one_before_them(tmp_path: Path) -> None:
         assert close(gaps(listener), [1.0, 2.0, 0.0, 1.0, 0.0])
 
 
+@rules("BR-135")
 @virtual
 async def test_undelivered_messages_move_to_a_new_address(tmp_path: Path) -> None:
     async with room(tmp_path / "b.db") as (made, listener):
@@ -476,6 +482,7 @@ def test_any_sequence_of_answers(script: list[int], count: int) -> None:
     run_virtual(run())
 
 
+@rules("BR-130")
 @settings(max_examples=25, deadline=None)
 @given(
     st.lists(

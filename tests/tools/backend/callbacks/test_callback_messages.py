@@ -10,6 +10,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from tests.tools.backend.callbacks.callback_room import ACCOUNT, KINDS, campaign_of
+from tests.tools.backend.rules_marker import rules
 from tools.backend.callbacks import messages
 from tools.backend.callbacks.rows import Change
 from tools.backend.campaigns import states
@@ -36,6 +37,7 @@ def bodies(version: int, changes: list[Change], **now: str) -> list[dict[str, An
     ]
 
 
+@rules("BR-126")
 def test_v1_says_that_an_upgrade_is_scheduled_and_how_it_goes_on() -> None:
     changes = [
         moved(1, states.REQUEST_PENDING, states.QUEUED),
@@ -68,6 +70,7 @@ def test_v1_says_that_an_upgrade_is_scheduled_and_how_it_goes_on() -> None:
     }
 
 
+@rules("BR-136")
 @pytest.mark.parametrize("version", [1, 2, 3])
 def test_no_message_has_a_user_name_or_a_password(version: int) -> None:
     for body in bodies(version, [moved(1, "a", "b"), device(2)], c1="b"):
@@ -75,6 +78,7 @@ def test_no_message_has_a_user_name_or_a_password(version: int) -> None:
         assert "password" not in json.dumps(body)
 
 
+@rules("BR-127")
 def test_v3_devices_have_the_shape_of_the_report() -> None:
     changes = [device(1, recent_attempt=NOW - 60, next_attempt=NOW + 60), device(2)]
     [body] = bodies(3, changes, c1=states.SCHEDULED)
@@ -119,6 +123,7 @@ def test_a_device_is_told_under_the_status_that_its_campaign_had() -> None:
     ]
 
 
+@rules("BR-129")
 def test_a_message_holds_a_thousand_devices() -> None:
     found = bodies(3, [device(number) for number in range(2_500)], c1=states.SCHEDULED)
     assert [len(body["deviceList"]) for body in found] == [1000, 1000, 500]
@@ -171,6 +176,7 @@ def firmware(protocol: str) -> Firmware:
     return Firmware(ACCOUNT, "app", "1", "2", "m", "x", protocol, "note", NOW, "d", 3)
 
 
+@rules("BR-128")
 def test_new_firmware_fills_the_list_of_v1() -> None:
     kind, text = messages.announcement_of(1, firmware("OMADM"))
     body = json.loads(text)

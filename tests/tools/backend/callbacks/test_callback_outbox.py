@@ -16,6 +16,7 @@ from tests.tools.backend.callbacks.callback_room import (
     ScriptedListener,
     room,
 )
+from tests.tools.backend.rules_marker import rules
 from tests.tools.backend.virtual import virtual
 from tools.backend.callbacks import outbox, rows
 from tools.backend.campaigns import states
@@ -33,6 +34,7 @@ def devices_of(listener: ScriptedListener) -> list[tuple[str, str]]:
     ]
 
 
+@rules("BR-129")
 @virtual
 async def test_changes_of_a_second_are_one_message(tmp_path: Path) -> None:
     async with room(tmp_path / "b.db") as (made, listener):
@@ -125,6 +127,7 @@ async def test_a_pass_over_a_fleet_is_told_in_thousands(tmp_path: Path) -> None:
         assert await made.rows(tables.outbox_changes) == []
 
 
+@rules("BR-130")
 @pytest.mark.parametrize("delay", [0.0, 0.5, 1.0, 1.02, 1.5])
 @pytest.mark.parametrize("answer", [200, 503])
 @virtual
@@ -309,6 +312,7 @@ async def test_v1_devices_wait_for_their_publication_over_a_restart(tmp_path: Pa
         await later.stop()
 
 
+@rules("BR-037")
 @virtual
 async def test_v1_tells_at_once_where_everything_is_published_at_once(tmp_path: Path) -> None:
     async with room(tmp_path / "b.db", register=(1,)) as (made, listener):

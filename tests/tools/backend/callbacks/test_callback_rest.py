@@ -18,6 +18,7 @@ from hypothesis import strategies as st
 from agent.runtime.runtime import Runtime
 from tests.tools.backend.callbacks.callback_room import ScriptedListener
 from tests.tools.backend.rest_client import logged_in
+from tests.tools.backend.rules_marker import rules
 from tests.tools.backend.virtual import CONFIG, started
 from tools.backend.backend import Backend
 from tools.backend.callbacks.listeners import MAX_URL, check_url
@@ -99,6 +100,7 @@ async def test_v2_and_v3_are_registered_changed_and_removed(
     assert await listed(api, backend, version) == {}
 
 
+@rules("BR-125")
 @pytest.mark.parametrize("version", [1, 2, 3])
 async def test_a_second_registration_replaces_the_first(
     api: httpx.AsyncClient, backend: Backend, version: int
@@ -113,6 +115,7 @@ async def test_a_second_registration_replaces_the_first(
     )
 
 
+@rules("BR-125")
 async def test_versions_have_listeners_of_their_own(
     api: httpx.AsyncClient, backend: Backend
 ) -> None:
@@ -121,6 +124,7 @@ async def test_versions_have_listeners_of_their_own(
     assert await listed(api, backend, 3) == {}
 
 
+@rules("BR-134")
 @pytest.mark.parametrize("version", [1, 2, 3])
 async def test_what_needs_a_listener_says_so(
     api: httpx.AsyncClient, backend: Backend, version: int
@@ -148,6 +152,7 @@ async def test_v1_has_one_service(api: httpx.AsyncClient, backend: Backend) -> N
     assert await listed(api, backend, 1) == []
 
 
+@rules("BR-136")
 @pytest.mark.parametrize("version", [1, 2, 3])
 async def test_user_name_and_password_are_accepted_and_dropped(
     api: httpx.AsyncClient,
@@ -219,6 +224,7 @@ def test_an_address_that_is_taken(url: str) -> None:
     assert check_url(url) == url
 
 
+@rules("BR-133")
 @pytest.mark.parametrize(("url", "why"), BAD)
 def test_an_address_that_is_refused(url: str, why: str) -> None:
     with pytest.raises(RequestRefused, match=why) as refused:

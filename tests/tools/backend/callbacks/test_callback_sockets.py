@@ -14,6 +14,7 @@ import pytest
 from agent.runtime.runtime import Runtime
 from tests.protocols.http.transport.certificates import Authority, authority
 from tests.tools.backend.callbacks.callback_raw import OK, raw, says
+from tests.tools.backend.rules_marker import rules
 from tests.tools.backend.virtual import CONFIG, package, started
 from tools.backend.callbacks import delivery
 from tools.backend.callbacks.delivery import (
@@ -84,6 +85,7 @@ async def test_a_certificate_of_a_known_authority(tmp_path: Path, trusted: Path)
         assert await send(transport, listener.url, 1, BODY) == ""
 
 
+@rules("BR-133")
 @pytest.mark.parametrize(
     ("signer", "address", "until", "why"),
     [
@@ -131,6 +133,7 @@ def test_authorities_that_cannot_be_used(tmp_path: Path) -> None:
         tls_context(path)
 
 
+@rules("BR-131")
 async def test_redirects_are_not_followed() -> None:
     async with raw(says(OK)) as other, network() as transport:
         for status in (301, 302, 303, 307, 308):
@@ -189,6 +192,7 @@ async def test_nobody_is_there() -> None:
         assert await send(transport, url, 1, BODY) == "cannot connect"
 
 
+@rules("BR-131")
 async def test_an_answer_that_comes_too_late(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(delivery, "TIMEOUT", 0.2)
     silent = says(b"", stays=True)

@@ -7,6 +7,7 @@ from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from dataclasses import replace
 
+from tests.tools.backend.rules_marker import rules
 from tests.tools.backend.test_campaigns import FakeFace, engine, request, statuses, turn
 from tests.tools.backend.virtual import virtual
 from tools.backend.backend import Backend
@@ -41,6 +42,7 @@ def in_cells(face: FakeFace, where: dict[str, str]) -> Counter[str]:
     return Counter(where[name.removeprefix("urn:imei:")] for name in face.orders)
 
 
+@rules("BR-085")
 @virtual
 async def test_500_devices_in_one_cell_and_one_day() -> None:
     async with celled(500) as (backend, face, names, where):
@@ -62,6 +64,7 @@ async def test_500_devices_in_one_cell_and_one_day() -> None:
         assert any("before a place in the cell" in item.reason for item in left)
 
 
+@rules("BR-081")
 @virtual
 async def test_each_cell_has_its_own_limit() -> None:
     async with celled(90, cells=3) as (backend, face, names, where):
@@ -78,6 +81,7 @@ async def test_each_cell_has_its_own_limit() -> None:
         assert in_cells(face, where) == {"cell-0": 5, "cell-1": 10}
 
 
+@rules("BR-081")
 @virtual
 async def test_a_limit_that_grows_lets_more_begin() -> None:
     async with celled(10) as (backend, face, names, _where):
@@ -92,6 +96,7 @@ async def test_a_limit_that_grows_lets_more_begin() -> None:
         assert len(face.orders) == 6
 
 
+@rules("BR-093")
 @virtual
 async def test_a_device_without_a_cell_needs_no_place() -> None:
     async with celled(50) as (backend, face, names, where):
@@ -101,6 +106,7 @@ async def test_a_device_without_a_cell_needs_no_place() -> None:
         assert len(face.orders) == 50
 
 
+@rules("BR-080")
 @virtual
 async def test_two_campaigns_share_the_places_of_a_cell() -> None:
     async with celled(40) as (backend, face, names, _where):
@@ -116,6 +122,7 @@ async def test_two_campaigns_share_the_places_of_a_cell() -> None:
         assert statuses(first) + statuses(second) == [states.SUCCESS] * 40
 
 
+@rules("BR-031", "BR-082", "BR-083")
 @virtual
 async def test_before_the_start_the_first_ones_have_a_place_and_the_others_an_estimate() -> None:
     async with celled(45) as (backend, face, names, _where):
@@ -140,6 +147,7 @@ async def test_before_the_start_the_first_ones_have_a_place_and_the_others_an_es
         assert members[0].recent is not None and members[0].recent - campaign.starts < 1
 
 
+@rules("BR-084")
 @virtual
 async def test_a_device_that_moves_into_a_full_cell_waits_again() -> None:
     async with celled(4) as (backend, face, names, where):
@@ -164,6 +172,7 @@ async def test_a_device_that_moves_into_a_full_cell_waits_again() -> None:
         assert first and second
 
 
+@rules("BR-092", "BR-096")
 @virtual
 async def test_reachability_comes_and_goes_before_the_start() -> None:
     async with celled(1) as (backend, face, [name], where):

@@ -7,6 +7,7 @@ from dataclasses import replace
 
 import pytest
 
+from tests.tools.backend.rules_marker import rules
 from tests.tools.backend.test_campaigns import engine, request, statuses, turn
 from tests.tools.backend.virtual import virtual
 from tools.backend.backend import Backend
@@ -52,6 +53,7 @@ async def test_added_devices_take_part() -> None:
         assert set(face.orders) == set(names)
 
 
+@rules("BR-058", "BR-059")
 @virtual
 async def test_each_refused_device_says_why_and_the_others_are_taken() -> None:
     async with engine(devices=4, timing="documented") as (backend, _face, _firmware, names):
@@ -79,6 +81,7 @@ async def test_a_rejected_device_can_be_added_once_it_is_free() -> None:
         assert (await stored(backend, second))[ids(names)[0]] == states.DATA
 
 
+@rules("BR-060")
 @virtual
 async def test_removed_devices_are_free_and_the_last_one_cancels() -> None:
     async with engine(devices=3, timing="documented") as (backend, face, _firmware, names):
@@ -112,6 +115,7 @@ async def test_a_removed_device_frees_its_place_in_the_cell() -> None:
         assert backend.engine.cells.active("c") == 1
 
 
+@rules("BR-057")
 @pytest.mark.parametrize("what", ["append", "remove"])
 def test_after_the_start_no_devices_come_or_go(what: str) -> None:
     @virtual
@@ -126,6 +130,7 @@ def test_after_the_start_no_devices_come_or_go(what: str) -> None:
     scene()
 
 
+@rules("BR-114")
 @virtual
 async def test_a_pilot_does_not_grow_beyond_its_size() -> None:
     async with engine(devices=25, timing="documented", pilot_waived=False) as (
@@ -142,6 +147,7 @@ async def test_a_pilot_does_not_grow_beyond_its_size() -> None:
         assert len(campaign.members) == 20
 
 
+@rules("BR-063")
 @virtual
 async def test_edits_of_one_campaign_follow_each_other() -> None:
     async with engine(devices=6, timing="documented") as (backend, _face, _firmware, names):
@@ -164,6 +170,7 @@ def dates(campaign: Campaign, **changes: object) -> CampaignDates:
     return replace(base, **changes)  # type: ignore[arg-type]
 
 
+@rules("BR-008")
 @virtual
 async def test_before_the_start_everything_may_change() -> None:
     async with engine(timing="documented") as (backend, face, _firmware, names):
@@ -185,6 +192,7 @@ async def test_before_the_start_everything_may_change() -> None:
         assert set(face.orders) == set(names)
 
 
+@rules("BR-012")
 @virtual
 async def test_a_change_moves_the_estimates() -> None:
     async with engine(timing="documented") as (backend, _face, _firmware, names):
@@ -198,6 +206,7 @@ async def test_a_change_moves_the_estimates() -> None:
         ] * 3
 
 
+@rules("BR-009", "BR-011")
 @virtual
 async def test_after_the_start_only_the_end_may_move_and_not_close() -> None:
     async with engine(timing="documented") as (backend, _face, _firmware, names):
@@ -221,6 +230,7 @@ async def test_after_the_start_only_the_end_may_move_and_not_close() -> None:
 # -- cancel ---
 
 
+@rules("BR-052")
 @virtual
 async def test_an_account_may_forbid_to_abort_v3() -> None:
     async with engine() as (backend, _face, _firmware, names):
@@ -251,6 +261,7 @@ async def test_a_reserved_place_is_given_back_by_a_cancel() -> None:
 # -- licences ---
 
 
+@rules("BR-123")
 @virtual
 async def test_a_lost_licence_cancels_what_has_not_begun() -> None:
     async with engine(timing="documented") as (backend, face, _firmware, names):
@@ -303,6 +314,7 @@ async def test_a_long_list_is_checked_after_the_answer() -> None:
         assert statuses(taken) == [states.PENDING] * 3
 
 
+@rules("BR-046")
 @virtual
 async def test_a_long_list_without_one_good_device_fails() -> None:
     async with engine(devices=1, timing="documented") as (backend, _face, _firmware, _names):
@@ -313,6 +325,7 @@ async def test_a_long_list_without_one_good_device_fails() -> None:
         assert campaign.final and campaign.unfinished == 0
 
 
+@rules("BR-045")
 @virtual
 async def test_of_two_long_lists_each_device_is_in_one() -> None:
     async with engine(devices=1_200, timing="documented") as (backend, _face, _firmware, names):
@@ -326,6 +339,7 @@ async def test_of_two_long_lists_each_device_is_in_one() -> None:
         assert not accepted[0] & accepted[1]
 
 
+@rules("BR-090")
 @virtual
 async def test_the_end_of_a_large_campaign_reaches_everybody() -> None:
     async with engine(devices=1_300) as (backend, face, _firmware, names):

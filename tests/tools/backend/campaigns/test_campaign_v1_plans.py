@@ -8,6 +8,7 @@ from dataclasses import replace
 
 import pytest
 
+from tests.tools.backend.rules_marker import rules
 from tests.tools.backend.test_campaigns import FakeFace, engine, request, turn
 from tests.tools.backend.virtual import virtual
 from tools.backend.backend import Backend
@@ -68,6 +69,7 @@ async def powered_up(backend: Backend, name: str) -> None:
 # -- LwM2M ---
 
 
+@rules("BR-040")
 @virtual
 async def test_lwm2m_is_tried_at_midnight_and_at_four_for_three_days() -> None:
     async with engine(timing="documented") as (backend, face, _firmware, [name, *_rest]):
@@ -87,6 +89,7 @@ async def test_lwm2m_is_tried_at_midnight_and_at_four_for_three_days() -> None:
         assert {item.status for item in attempts} == {states.FAILED}
 
 
+@rules("BR-041")
 @virtual
 async def test_a_device_that_is_there_at_four_is_upgraded_at_four() -> None:
     async with engine(timing="documented") as (backend, face, _firmware, [name, *_rest]):
@@ -105,6 +108,7 @@ async def test_a_device_that_is_there_at_four_is_upgraded_at_four() -> None:
         assert campaign.status == states.ENDED
 
 
+@rules("BR-041")
 @virtual
 async def test_a_failure_that_may_pass_waits_for_the_next_try_and_others_are_final() -> None:
     async with engine(timing="documented") as (backend, face, _firmware, names):
@@ -124,6 +128,7 @@ async def test_a_failure_that_may_pass_waits_for_the_next_try_and_others_are_fin
 # -- OMA-DM ---
 
 
+@rules("BR-067", "BR-068")
 @pytest.mark.parametrize("mode", ["one_attempt", "network_aware"])
 def test_after_four_hours_the_device_has_failed_in_both_modes(mode: str) -> None:
     @virtual
@@ -144,6 +149,7 @@ def test_after_four_hours_the_device_has_failed_in_both_modes(mode: str) -> None
     scene()
 
 
+@rules("BR-066")
 @virtual
 async def test_a_session_that_began_inside_the_window_may_finish() -> None:
     async with omadm(mode="one_attempt") as (backend, face, [name]):
@@ -157,6 +163,7 @@ async def test_a_session_that_began_inside_the_window_may_finish() -> None:
         assert campaign.members[name].status == states.SUCCESS
 
 
+@rules("BR-069")
 @virtual
 async def test_network_aware_tries_at_every_power_up_until_it_succeeds() -> None:
     async with omadm() as (backend, face, [name]):
@@ -184,6 +191,7 @@ async def test_network_aware_tries_at_every_power_up_until_it_succeeds() -> None
         assert member.attempts == 4
 
 
+@rules("BR-079")
 @virtual
 async def test_another_power_up_during_an_attempt_begins_no_second_one() -> None:
     async with omadm() as (backend, _face, [name]):
@@ -194,6 +202,7 @@ async def test_another_power_up_during_an_attempt_begins_no_second_one() -> None
         assert campaign.members[name].attempts == 2
 
 
+@rules("BR-070")
 @virtual
 async def test_a_queued_device_that_times_out_again_is_queued_again() -> None:
     async with omadm() as (backend, _face, [name]):
@@ -213,6 +222,7 @@ async def queued(backend: Backend, name: str) -> Member:
     return member
 
 
+@rules("BR-074", "BR-075")
 @virtual
 async def test_what_ends_a_queue_entry() -> None:
     async with omadm(5) as (backend, face, names):
@@ -230,6 +240,7 @@ async def test_what_ends_a_queue_entry() -> None:
         assert set(face.orders) == {kept}
 
 
+@rules("BR-076")
 @virtual
 async def test_a_queued_device_is_free_for_another_upgrade() -> None:
     async with omadm() as (backend, _face, [name]):
@@ -241,6 +252,7 @@ async def test_a_queued_device_is_free_for_another_upgrade() -> None:
         assert first.attempts == 1
 
 
+@rules("BR-064")
 @virtual
 async def test_the_mode_is_frozen_when_the_upgrade_is_made() -> None:
     async with omadm() as (backend, face, [name]):
@@ -255,6 +267,7 @@ async def test_the_mode_is_frozen_when_the_upgrade_is_made() -> None:
 # -- published daily ---
 
 
+@rules("BR-035")
 @virtual
 async def test_v1_shows_a_result_after_the_next_publication() -> None:
     async with engine(timing="documented") as (backend, face, _firmware, [name, *_rest]):
@@ -276,6 +289,7 @@ async def test_v1_shows_a_result_after_the_next_publication() -> None:
         assert shown() == states.SUCCESS
 
 
+@rules("BR-035")
 @virtual
 async def test_changes_of_several_days_are_published_one_by_one() -> None:
     async with omadm() as (backend, face, [name]):

@@ -15,6 +15,7 @@ from sqlalchemy import func, select
 from agent.runtime.runtime import Runtime
 from tests.tools.backend.licence_office import ACCOUNT, IMEI, ids
 from tests.tools.backend.rest_client import logged_in
+from tests.tools.backend.rules_marker import rules
 from tests.tools.backend.scripted import ScriptedDevice
 from tests.tools.backend.test_restart import kill
 from tests.tools.backend.virtual import CONFIG, IMAGE, virtual, world
@@ -100,6 +101,7 @@ def holders(backend: Backend) -> list[str]:
     return [licence.device_id for licence in backend.licences.from_index(ACCOUNT, 0)]
 
 
+@rules("BR-119")
 @virtual
 async def test_a_monthly_account_upgrades_only_devices_with_a_licence() -> None:
     async with fleet(total=2) as (backend, api, meters):
@@ -122,6 +124,7 @@ async def test_without_any_licence_the_request_fails() -> None:
         assert status == "CampaignRequestFailed"
 
 
+@rules("BR-119")
 @virtual
 async def test_an_event_billed_account_needs_no_licence() -> None:
     async with fleet(total=0, purchase_type=EVENT_BILLED) as (backend, api, _meters):
@@ -132,6 +135,7 @@ async def test_an_event_billed_account_needs_no_licence() -> None:
         assert holders(backend) == []
 
 
+@rules("BR-117")
 @virtual
 async def test_the_other_versions_ask_for_the_same_licence() -> None:
     async with fleet(total=2) as (backend, _api, _meters):
@@ -149,6 +153,7 @@ async def test_the_other_versions_ask_for_the_same_licence() -> None:
             assert statuses[names[1]] == "DeviceRejected"
 
 
+@rules("BR-120")
 @virtual
 async def test_auto_assign_gives_a_licence_to_each_device() -> None:
     async with fleet(total=2) as (backend, api, _meters):
@@ -160,6 +165,7 @@ async def test_auto_assign_gives_a_licence_to_each_device() -> None:
         assert {status for status, _reason in devices.values()} == {"UpgradeSuccess"}
 
 
+@rules("BR-120")
 @virtual
 async def test_auto_assign_with_too_few_free_assigns_nothing() -> None:
     async with fleet(total=1) as (backend, api, meters):
@@ -172,6 +178,7 @@ async def test_auto_assign_with_too_few_free_assigns_nothing() -> None:
         assert [meter.executes for meter in meters] == [0, 0, 0]
 
 
+@rules("BR-059", "BR-104")
 @pytest.mark.parametrize(
     ("total", "assigns", "taken"), [(2, True, True), (1, True, False), (2, False, False)]
 )
@@ -203,6 +210,7 @@ async def test_removing_a_licence_cancels_what_is_scheduled() -> None:
         assert [meter.executes for meter in meters] == [0, 1, 0]
 
 
+@rules("BR-123")
 @virtual
 async def test_a_running_upgrade_outlives_the_subscription() -> None:
     async with fleet(total=3) as (backend, api, meters):
@@ -233,6 +241,7 @@ async def recount(backend: Backend, table: Any) -> int:
     return await backend.writer.read(lambda connection: connection.execute(query).scalar_one())
 
 
+@rules("BR-124")
 @pytest.mark.parametrize("delay", [0.0, 0.001, 0.2, 0.5, 2.0])
 @virtual
 async def test_after_a_kill_the_figures_equal_a_recount(tmp_path: Path, delay: float) -> None:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import pytest
 
+from tests.tools.backend.rules_marker import rules
 from tools.backend.inventory import EVENT_BILLED, MONTHLY_BILLED
 from tools.backend.licences.pool import MAX_MARKS, Candidate, Licence, Pool, purchase_types
 
@@ -20,6 +21,7 @@ def names(licences: object) -> list[str]:
     return [licence.device_id for licence in licences]  # type: ignore[attr-defined]
 
 
+@rules("BR-122")
 def test_listed_devices_go_first_then_the_oldest_assignment() -> None:
     pool = filled("a", "b", "c", "d", "e")
     for number, name in enumerate(("d", "x", "b"), 1):  # x has no licence

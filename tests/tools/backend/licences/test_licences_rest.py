@@ -14,6 +14,7 @@ import pytest
 from tests.tools.backend.api_models import check
 from tests.tools.backend.licence_office import ACCOUNT, IMEI, OTHER, ids
 from tests.tools.backend.rest_client import logged_in
+from tests.tools.backend.rules_marker import rules
 from tests.tools.backend.virtual import CONFIG, virtual, world
 from tools.backend.backend import Backend
 from tools.backend.inventory import EVENT_BILLED, MONTHLY_BILLED, PAGE
@@ -230,6 +231,7 @@ async def test_v2_assign_and_remove() -> None:
         ]
 
 
+@rules("BR-156")
 @pytest.mark.parametrize(
     ("base", "model", "total"),
     [(V2, "V2LicenseSummary", "totalLicense"), (V3, "V3LicenseSummary", "totalLicenses")],
@@ -255,6 +257,7 @@ async def test_get_licenses(base: str, model: str, total: str) -> None:
             }
 
 
+@rules("BR-157")
 @pytest.mark.parametrize("base", [V2, V3])
 @virtual
 async def test_a_licence_that_stays_is_on_exactly_one_page(base: str) -> None:

@@ -17,6 +17,7 @@ from tests.tools.backend.licence_office import (
     ids,
     office,
 )
+from tests.tools.backend.rules_marker import rules
 from tests.tools.backend.virtual import virtual
 from tools.backend.errors import RequestRefused, StoreError
 from tools.backend.inventory import EVENT_BILLED, MONTHLY_BILLED, Device
@@ -40,6 +41,7 @@ def upgrade_ended(licences: Licences) -> None:
 # -- assignment ---
 
 
+@rules("BR-118")
 @virtual
 async def test_an_empty_pool_fails_its_device_and_no_other() -> None:
     async with office(total=3) as place:
@@ -53,6 +55,7 @@ async def test_an_empty_pool_fails_its_device_and_no_other() -> None:
         assert place.holders() == place.stored() == [0, 1, 2]
 
 
+@rules("BR-118")
 @virtual
 async def test_a_device_that_has_a_licence_is_counted_once() -> None:
     async with office(total=2) as place:
@@ -114,6 +117,7 @@ async def test_a_list_that_is_refused_changes_nothing(device_ids: list[str], wor
 # -- removal ---
 
 
+@rules("BR-121")
 @virtual
 async def test_only_an_unused_licence_is_removed() -> None:
     async with office(total=5) as place:
@@ -215,6 +219,7 @@ async def test_an_event_billed_account_has_nothing_to_assign() -> None:
 # -- subscription and release ---
 
 
+@rules("BR-122")
 @virtual
 async def test_a_smaller_subscription_releases_the_list_first_then_the_oldest() -> None:
     async with office(total=6) as place:
@@ -227,6 +232,7 @@ async def test_a_smaller_subscription_releases_the_list_first_then_the_oldest() 
         assert list(place.licences.candidates(place.account)) == ids(4, 9, 2)
 
 
+@rules("BR-124")
 @virtual
 async def test_a_running_upgrade_finishes_with_its_licence() -> None:
     async with office(total=4) as place:

@@ -30,6 +30,7 @@ from tests.tools.backend.rest_v1.stock import (
     served,
     stock,
 )
+from tests.tools.backend.rules_marker import rules
 from tests.tools.backend.virtual import CONFIG, started, virtual
 from tools.backend.inventory import MONTHLY_BILLED
 from tools.backend.rest import v1_reports
@@ -111,6 +112,7 @@ async def test_get_devices() -> None:
         assert str(CAMERA) not in {item["deviceId"] for item in found["deviceList"]}
 
 
+@rules("BR-025")
 @pytest.mark.parametrize(("protocol", "first"), [("OMADM", MODEM), ("LWM2M", METER)])
 @virtual
 async def test_post_upgrades(protocol: str, first: int) -> None:
@@ -141,6 +143,7 @@ async def test_post_upgrades(protocol: str, first: int) -> None:
         assert all(item["resultReason"] for item in shown["deviceList"])
 
 
+@rules("BR-046")
 @virtual
 async def test_post_upgrades_of_which_no_device_is_accepted() -> None:
     async with served() as backend:
@@ -192,6 +195,7 @@ async def test_post_upgrades_of_older_clients() -> None:
         assert (made["startDate"], made["endDate"]) == (TOMORROW, "2030-01-05")
 
 
+@rules("BR-154")
 @virtual
 async def test_post_upgrades_whatever_the_content_type() -> None:
     async with served() as backend:
@@ -215,6 +219,7 @@ async def test_get_an_upgrade() -> None:
         assert (await api.shown(made["id"].upper()))["id"] == made["id"]
 
 
+@rules("BR-058")
 @virtual
 async def test_put_an_upgrade() -> None:
     async with served(4) as backend:
@@ -255,6 +260,7 @@ async def test_put_an_upgrade() -> None:
         assert await api.statuses(other["id"]) == {one: "Device Accepted"}
 
 
+@rules("BR-060")
 @virtual
 async def test_put_an_upgrade_without_its_last_device() -> None:
     async with served() as backend:
@@ -269,6 +275,7 @@ async def test_put_an_upgrade_without_its_last_device() -> None:
         await api.refused("DELETE", path)
 
 
+@rules("BR-049")
 @virtual
 async def test_delete_an_upgrade() -> None:
     async with served() as backend:
@@ -285,6 +292,7 @@ async def test_delete_an_upgrade() -> None:
         assert set((await api.statuses(other["id"])).values()) == {"Device Accepted"}
 
 
+@rules("BR-050", "BR-057")
 @virtual
 async def test_an_upgrade_that_has_started_is_not_changed() -> None:
     async with served(3) as backend:
@@ -329,6 +337,7 @@ async def test_an_upgrade_that_whoever_runs_us_stops_has_failed() -> None:
         assert [item["id"] for item in found] == [made["id"]]
 
 
+@rules("BR-160")
 @virtual
 async def test_get_a_report_by_status_in_pages(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(v1_reports, "REPORT_PAGE", 2)
@@ -347,6 +356,7 @@ async def test_get_a_report_by_status_in_pages(monkeypatch: pytest.MonkeyPatch) 
         assert (await api.report("Queued", 5))["reportList"] == []
 
 
+@rules("BR-162")
 @virtual
 async def test_get_a_report_goes_back_six_months(monkeypatch: pytest.MonkeyPatch) -> None:
     assert v1_reports.SIX_MONTHS > 180 * DAY
@@ -372,6 +382,7 @@ async def test_get_the_history_of_a_device_that_has_none() -> None:
         assert await api.told("GET", f"/reports/{ACCOUNT}/device/{MODEM}") == []
 
 
+@rules("BR-153")
 @virtual
 async def test_another_account_sees_nothing() -> None:
     async with served() as backend:
@@ -431,6 +442,7 @@ async def test_a_long_list_is_answered_before_its_devices_are_checked() -> None:
         assert set(found.values()) == {"Device Accepted"}
 
 
+@rules("BR-045")
 @virtual
 async def test_of_two_requests_with_one_device_one_gets_it() -> None:
     async with served() as backend:
@@ -443,6 +455,7 @@ async def test_of_two_requests_with_one_device_one_gets_it() -> None:
         assert "needs to be completed before another" in items[0]["resultReason"]
 
 
+@rules("BR-164")
 @virtual
 async def test_upgrades_outlive_a_restart(tmp_path: Path) -> None:
     config = replace(CONFIG, account=ACCOUNT, db=str(tmp_path / "backend.db"))

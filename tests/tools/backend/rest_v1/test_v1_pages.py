@@ -11,6 +11,7 @@ from hypothesis import strategies as st
 
 from agent.runtime.clock import run_virtual
 from tests.tools.backend.rest_v1.stock import ACCOUNT, METER, MODEM, Caller, ids, served
+from tests.tools.backend.rules_marker import rules
 from tests.tools.backend.virtual import virtual
 from tools.backend.backend import Backend
 from tools.backend.inventory import PAGE
@@ -48,6 +49,7 @@ async def test_a_page_has_a_thousand_devices() -> None:
         assert await listed(api, clientType="OMADM") == modems
 
 
+@rules("BR-158")
 @virtual
 async def test_a_last_page_that_is_full_says_that_it_is_the_last(
     monkeypatch: pytest.MonkeyPatch,
@@ -58,6 +60,7 @@ async def test_a_last_page_that_is_full_says_that_it_is_the_last(
         assert (page["hasMoreData"], page["lastSeenDeviceId"]) == (False, 0)
 
 
+@rules("BR-156")
 @virtual
 async def test_ids_are_in_numeric_order_and_may_begin_with_zeros(
     monkeypatch: pytest.MonkeyPatch,
@@ -78,6 +81,7 @@ STEPS = st.lists(
 )
 
 
+@rules("BR-157")
 @settings(max_examples=15, deadline=None)
 @given(first=st.sets(st.integers(0, 39), min_size=1), steps=STEPS)
 def test_who_is_there_throughout_is_listed_once(
@@ -110,6 +114,7 @@ def test_who_is_there_throughout_is_listed_once(
         run_virtual(story())
 
 
+@rules("BR-159")
 @virtual
 async def test_a_large_upgrade_is_answered_in_pieces(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(v1_stream, "PARTS", 50)

@@ -27,6 +27,7 @@ from tests.tools.backend.rest_v1.stock import (
     request,
     served,
 )
+from tests.tools.backend.rules_marker import rules
 from tests.tools.backend.virtual import virtual
 from tools.backend.errors import RequestRefused
 from tools.backend.refusals import Refusal
@@ -90,6 +91,7 @@ KNOWN: list[tuple[str, str, str, Any]] = [
 ]
 
 
+@rules("BR-149", "BR-161")
 @pytest.mark.parametrize("text", sorted({text for text, *_ in KNOWN}))
 @virtual
 async def test_a_known_error(text: str) -> None:
@@ -102,6 +104,7 @@ async def test_a_known_error(text: str) -> None:
         assert backend.engine.book.campaigns == {}
 
 
+@rules("BR-149")
 def test_every_known_row_has_a_test() -> None:
     tested = {text for text, *_ in KNOWN}
     # These two are tested below and with the licences.
@@ -258,6 +261,7 @@ DATES = st.one_of(
 )
 
 
+@rules("BR-002")
 @given(text=DATES)
 def test_a_start_date_is_a_day_or_refused(text: str) -> None:
     now = day_start("2030-01-01")

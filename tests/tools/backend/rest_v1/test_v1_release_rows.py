@@ -21,6 +21,7 @@ from tests.tools.backend.rest_v1.stock import (
     ids,
     served,
 )
+from tests.tools.backend.rules_marker import rules
 from tests.tools.backend.virtual import virtual
 from tools.backend.backend import Backend
 from tools.backend.timing import DAY, HOUR
@@ -88,6 +89,7 @@ async def test_2_4_1_three_deletions_answer_success() -> None:
             assert await api.told("DELETE", path) == {"success": True}
 
 
+@rules("BR-057")
 @virtual
 async def test_2_7_devices_can_be_added_to_or_removed_from_a_scheduled_upgrade() -> None:
     async with served() as backend:
@@ -169,6 +171,7 @@ async def obeys(device: DmDevice) -> None:
     await device.session(device.result(200))
 
 
+@rules("BR-065", "BR-071")
 @virtual
 async def test_3_1_before_it_one_attempt_and_a_queue_of_four_hours() -> None:
     async with modem("one_attempt") as (backend, api, device):
@@ -199,6 +202,7 @@ async def test_3_1_before_it_one_attempt_and_a_queue_of_four_hours() -> None:
         ]
 
 
+@rules("BR-070", "BR-072", "BR-073")
 @virtual
 async def test_3_1_since_it_the_device_is_queued_until_its_next_power_up() -> None:
     async with modem("network_aware") as (backend, api, device):
@@ -242,6 +246,7 @@ async def test_3_1_since_it_the_device_is_queued_until_its_next_power_up() -> No
         }
 
 
+@rules("BR-076")
 @virtual
 async def test_3_1_a_device_in_the_queue_is_free_for_another_upgrade() -> None:
     async with modem("network_aware") as (backend, api, device):

@@ -15,6 +15,7 @@ from protocols.lwm2m import Lwm2mClient
 from tests.agent.parts import image, old_image, trusted
 from tests.tools.backend.api_models import check
 from tests.tools.backend.rest_v1.stock import ACCOUNT, TODAY, TOMORROW, Caller, ids
+from tests.tools.backend.rules_marker import rules
 from tests.tools.backend.scripted import ScriptedDevice
 from tests.tools.backend.test_omadm_client import NEW, SLOT, Fleet, equip
 from tests.tools.backend.virtual import CONFIG, IMAGE, virtual, world
@@ -149,6 +150,7 @@ async def test_an_upgrade_of_lwm2m_devices() -> None:
         assert (row["id"], row["status"]) == (made["id"], "UpgradeSuccess")
 
 
+@rules("BR-003", "BR-035", "BR-036")
 @virtual
 async def test_a_dated_upgrade_begins_at_midnight_and_is_published_at_noon() -> None:
     async with modems(2, "documented") as fleet:
@@ -176,6 +178,7 @@ async def test_a_dated_upgrade_begins_at_midnight_and_is_published_at_noon() -> 
         assert row["upgradeStartTime"].startswith(f"{TOMORROW}T00:00:0")
 
 
+@rules("BR-004")
 @virtual
 async def test_an_on_demand_upgrade_begins_within_ninety_minutes() -> None:
     async with meters(1, "documented") as (backend, [device]):
@@ -190,6 +193,7 @@ async def test_an_on_demand_upgrade_begins_within_ninety_minutes() -> None:
         assert versions([device]) == ["2.0.0"]
 
 
+@rules("BR-040")
 @virtual
 async def test_an_lwm2m_device_that_is_off_is_tried_twice_a_night_for_three_days() -> None:
     async with meters(1, "documented") as (backend, [device]):
@@ -208,6 +212,7 @@ async def test_an_lwm2m_device_that_is_off_is_tried_twice_a_night_for_three_days
         }
 
 
+@rules("BR-041")
 @virtual
 async def test_an_lwm2m_device_that_comes_back_is_upgraded_at_the_next_try() -> None:
     async with meters(1, "documented") as (backend, [device]):
@@ -242,6 +247,7 @@ def refusing(backend: Backend, device_id: str) -> ScriptedDevice:
     return meter
 
 
+@rules("BR-039")
 @virtual
 async def test_a_failure_is_seen_through_v1_next_day_and_through_v3_at_once() -> None:
     """Release notes 3.0: freshness and result reasons; whichever version made the campaign."""
@@ -266,6 +272,7 @@ async def test_a_failure_is_seen_through_v1_next_day_and_through_v3_at_once() ->
         meter.close()
 
 
+@rules("BR-039")
 @virtual
 async def test_an_upgrade_of_v1_is_in_the_history_of_v3_at_once_and_in_its_words() -> None:
     async with world(replace(CONFIG, account=ACCOUNT, timing="documented")) as backend:
@@ -288,6 +295,7 @@ async def test_an_upgrade_of_v1_is_in_the_history_of_v3_at_once_and_in_its_words
         meter.close()
 
 
+@rules("BR-162")
 @virtual
 async def test_a_history_goes_back_six_months(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(v1_reports, "SIX_MONTHS", 3 * DAY)

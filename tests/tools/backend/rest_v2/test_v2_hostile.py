@@ -16,6 +16,7 @@ from tests.tools.backend.rest_world import (
     V3,
     rest_world,
 )
+from tests.tools.backend.rules_marker import rules
 from tests.tools.backend.virtual import virtual
 from tools.backend.administration import MAX_PACKAGE
 from tools.backend.rest.body import MAX_JSON
@@ -82,6 +83,7 @@ async def test_broken_json() -> None:
                         break
 
 
+@rules("BR-142", "BR-152")
 @virtual
 async def test_huge_bodies() -> None:
     async with rest_world() as world:
@@ -175,6 +177,7 @@ BAD_DATES: list[Any] = [
 ]
 
 
+@rules("BR-014")
 @pytest.mark.parametrize("name", ["downloadTimeWindowList", "installTimeWindowList"])
 @virtual
 async def test_bad_windows_of_v2(name: str) -> None:
@@ -191,6 +194,7 @@ async def test_bad_windows_of_v2(name: str) -> None:
             await world.refused("PUT", path, "", json={**dates, name: bad})
 
 
+@rules("BR-014")
 @virtual
 async def test_bad_windows_of_v3() -> None:
     async with rest_world() as world:
@@ -202,6 +206,7 @@ async def test_bad_windows_of_v3() -> None:
             await world.refused("PUT", path, "", json=sent)
 
 
+@rules("BR-002")
 @pytest.mark.parametrize("name", ["startDate", "endDate", "downloadAfterDate", "installAfterDate"])
 @virtual
 async def test_bad_dates(name: str) -> None:
@@ -255,6 +260,7 @@ async def test_bad_names_and_devices() -> None:
                 await world.refused("POST", path, text, json=sent)
 
 
+@rules("BR-009", "BR-010")
 @virtual
 async def test_dates_of_a_campaign_that_runs() -> None:
     """v2 after the start: a new end at least 24 h away, windows only added."""
@@ -375,6 +381,7 @@ BAD_FORM_TEXTS: list[tuple[dict[str, str | bytes], str]] = [
 ]
 
 
+@rules("BR-141")
 @virtual
 async def test_bad_texts_of_a_form() -> None:
     files = {"fileupload": ("a.cfg", b"x")}
@@ -411,6 +418,7 @@ async def test_broken_forms() -> None:
                 await world.refused(method, FILES, "", content=body, headers=headers)
 
 
+@rules("BR-137")
 @virtual
 async def test_a_change_of_a_file_keeps_what_identifies_it() -> None:
     async with rest_world(0, 0, 0) as world:

@@ -5,6 +5,7 @@ from __future__ import annotations
 
 from tests.tools.backend.http_device import TIME
 from tests.tools.backend.rest_world import ACCOUNT, FORM, STORED, UPLOAD, V2, rest_world
+from tests.tools.backend.rules_marker import rules
 from tests.tools.backend.virtual import virtual
 
 LOGGING = f"{V2}/logging/{ACCOUNT}/devices"
@@ -13,6 +14,7 @@ CALLBACKS = f"{V2}/callbacks/{ACCOUNT}"
 LICENSES = f"{V2}/licenses/{ACCOUNT}"
 
 
+@rules("BR-117")
 @virtual
 async def test_get_subscriptions() -> None:
     """Number of FOTA subscriptions for HTTP devices, per account."""
@@ -44,6 +46,7 @@ async def test_get_licenses() -> None:
         assert (found["hasMoreData"], found["lastSeenDeviceId"]) == (False, "0")
 
 
+@rules("BR-154")
 @virtual
 async def test_post_licenses_assign() -> None:
     """Assign FOTA licences to devices."""
@@ -101,6 +104,7 @@ async def test_post_campaigns() -> None:
         assert newer["deviceList"] == world.ids()
 
 
+@rules("BR-163")
 @virtual
 async def test_get_campaigns_campaign_id() -> None:
     """One upgrade: target date, and the status of the upgrade per device."""
@@ -112,6 +116,7 @@ async def test_get_campaigns_campaign_id() -> None:
         assert {item["status"] for item in shown["deviceList"]} == {"Accepted"}
 
 
+@rules("BR-048")
 @virtual
 async def test_delete_campaigns_campaign_id() -> None:
     """Cancel a software upgrade: before its start cancelled, after it aborted."""
@@ -130,6 +135,7 @@ async def test_delete_campaigns_campaign_id() -> None:
             await world.refused("DELETE", path, "")
 
 
+@rules("BR-061")
 @virtual
 async def test_put_campaigns_campaign_id() -> None:
     """Add or remove devices."""
@@ -166,6 +172,7 @@ async def test_put_campaigns_campaign_id() -> None:
         assert (shown["status"], shown["deviceList"]) == ("CampaignCancelled", [])
 
 
+@rules("BR-008")
 @virtual
 async def test_put_campaigns_campaign_id_dates() -> None:
     """Change campaign dates and time windows."""
@@ -372,6 +379,7 @@ async def test_put_logging_devices() -> None:
         assert [item["deviceId"] for item in found] == world.ids()
 
 
+@rules("BR-148")
 @virtual
 async def test_delete_logging_devices() -> None:
     """Switch it off for a list of devices: the SDK's query, and the body of the pages."""
@@ -428,6 +436,7 @@ async def test_get_logging_devices_device_id_logs() -> None:
         assert await world.json("GET", f"{LOGGING}/{one}/logs", "[DeviceLog]") == [entry]
 
 
+@rules("BR-146")
 @virtual
 async def test_get_logging_devices_device_id_check_in_history() -> None:
     """Check-in history of one device, newest first; independent of logging."""

@@ -22,6 +22,7 @@ from tests.tools.backend.rest_world import (
     RestWorld,
     rest_world,
 )
+from tests.tools.backend.rules_marker import rules
 from tests.tools.backend.virtual import IMAGE, virtual
 from tools.backend.inventory import Account
 
@@ -45,6 +46,7 @@ def routes_of(world: RestWorld) -> list[tuple[str, str]]:
     return found
 
 
+@rules("BR-151")
 @virtual
 async def test_every_route_asks_for_both_tokens() -> None:
     async with rest_world() as world:
@@ -143,6 +145,7 @@ DATES = {"startDate": "2030-01-03", "endDate": "2030-01-09"}
 EDIT = {"Type": "append", "deviceList": [STRANGER]}
 
 
+@rules("BR-153")
 @pytest.mark.parametrize(
     ("method", "path", "body"),
     [

@@ -12,6 +12,7 @@ import schemathesis
 
 from tests.tools.backend.api_models import MODELS, SCALARS, fields_of
 from tests.tools.backend.rest_client import logged_in
+from tests.tools.backend.rules_marker import rules
 from tests.tools.backend.sdk_operations import OPERATIONS, OURS
 from tests.tools.backend.virtual import virtual, world
 from tools.backend.errors import RequestRefused
@@ -41,6 +42,7 @@ def operations_of(document: Any) -> dict[str, tuple[str, Any]]:
     }
 
 
+@rules("BR-155")
 @pytest.mark.parametrize("version", VERSIONS)
 @virtual
 async def test_operations_are_those_of_the_sdk(version: int) -> None:
@@ -52,6 +54,7 @@ async def test_operations_are_those_of_the_sdk(version: int) -> None:
     assert len(found) == sum(len(operations) for operations in document["paths"].values())
 
 
+@rules("BR-155")
 def test_the_sdk_has_71() -> None:
     assert len(OPERATIONS) == 71
 
@@ -117,6 +120,7 @@ async def test_schemas_are_the_models_of_the_reference(version: int) -> None:
 ROOT = Path(__file__).parents[4]
 
 
+@rules("BR-149")
 def test_every_refusal_can_be_said_and_is() -> None:
     """Each row of the table of errors is used somewhere, and its text can be filled in."""
     sources = "".join(path.read_text() for path in (ROOT / "tools" / "backend").rglob("*.py"))

@@ -11,6 +11,7 @@ import pytest
 from agent.runtime.runtime import Runtime
 from protocols.coap import Code, response
 from tests.tools.backend.rest_world import ACCOUNT, STRANGER, V3, RestWorld, rest_world
+from tests.tools.backend.rules_marker import rules
 from tests.tools.backend.scripted import ScriptedDevice
 from tests.tools.backend.virtual import CONFIG, started, virtual
 from tools.backend.backend import Backend
@@ -59,6 +60,7 @@ def test_every_cell_of_the_table() -> None:
                     next_state(SYNC_TABLE, state, event)
 
 
+@rules("BR-099")
 @virtual
 async def test_a_call_lasts_thirty_seconds_at_most() -> None:
     async with rest_world(lwm2m=3) as world:
@@ -86,6 +88,7 @@ async def test_a_call_lasts_thirty_seconds_at_most() -> None:
         assert world.backend.time.now() - before < 1
 
 
+@rules("BR-100")
 @virtual
 async def test_who_cannot_be_asked_is_named() -> None:
     async with rest_world() as world:
@@ -154,6 +157,7 @@ async def test_a_bad_list_is_named() -> None:
             await world.refused("POST", f"{V3}/devices/{ACCOUNT}", text, json=sent)
 
 
+@rules("BR-101")
 @virtual
 async def test_a_request_is_answered_when_the_device_comes() -> None:
     async with rest_world() as world:
@@ -190,6 +194,7 @@ async def test_a_request_is_answered_when_the_device_comes() -> None:
                 await again.refused("PUT", f"{PATH}/async/{other}", text)
 
 
+@rules("BR-101")
 @virtual
 async def test_a_request_expires_after_a_day() -> None:
     async with rest_world() as world:

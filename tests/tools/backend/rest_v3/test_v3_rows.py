@@ -9,6 +9,7 @@ from dataclasses import replace
 
 from protocols.coap import Code
 from tests.tools.backend.rest_world import ACCOUNT, STRANGER, V3, rest_world
+from tests.tools.backend.rules_marker import rules
 from tests.tools.backend.virtual import virtual
 from tools.backend.backend import Backend
 from tools.backend.campaigns.reasons import REASONS
@@ -71,6 +72,7 @@ async def test_get_firmware() -> None:
         await world.refused("GET", path, "protocol", params={"protocol": "GSM"})
 
 
+@rules("BR-099")
 @virtual
 async def test_put_firmware_devices() -> None:
     """Synchronise device firmware; the misspelt key is the API's."""
@@ -113,6 +115,7 @@ async def test_put_firmware_async_device_id() -> None:
         assert [item["requestStatus"] for item in found["deviceList"]] == ["Success", "Pending"]
 
 
+@rules("BR-107")
 @virtual
 async def test_get_devices() -> None:
     """Every spelling of a protocol; LwM2M without one."""
@@ -179,6 +182,7 @@ async def test_devices_show_line_and_licence() -> None:
         assert (other["status"], other["mdn"], other["licenseAssigned"]) == ("active", "", False)
 
 
+@rules("BR-106")
 @virtual
 async def test_post_campaigns_firmware() -> None:
     async with rest_world() as world:
@@ -255,6 +259,7 @@ async def test_put_campaigns_firmware_campaign_id() -> None:
             await again.refused("PUT", path, "started", json={"Type": "append", **change})
 
 
+@rules("BR-008")
 @virtual
 async def test_put_campaigns_firmware_campaign_id_dates() -> None:
     """Anything before the start; after it the end date only, at least 24 h away."""
@@ -382,6 +387,7 @@ async def test_callbacks() -> None:
 # -- section 1.2: the behaviours of 3.0 ---
 
 
+@rules("BR-005")
 @virtual
 async def test_release_3_0_dates() -> None:
     """Start date and end date are both required; up to a month is advised, more is accepted."""
@@ -393,6 +399,7 @@ async def test_release_3_0_dates() -> None:
         await world.v3_campaign(endDate="2030-06-30")
 
 
+@rules("BR-017")
 @virtual
 async def test_release_3_0_time_windows() -> None:
     """Windows are optional; they say when an upgrade may run."""
@@ -415,6 +422,7 @@ async def test_release_3_0_time_windows() -> None:
         assert after["recentAttemptTime"].startswith("2030-01-01T02:00:00")
 
 
+@rules("BR-038", "BR-088", "BR-089")
 @virtual
 async def test_release_3_0_report_freshness_and_attempt_times() -> None:
     """Device status changes during the day, with the time of the change; `nextAttemptTime` is the
@@ -434,6 +442,7 @@ async def test_release_3_0_report_freshness_and_attempt_times() -> None:
         assert re.search(r"01 Jan 30 02:00 UTC", second["resultReason"])
 
 
+@rules("BR-028")
 @virtual
 async def test_release_3_0_result_reasons() -> None:
     """Where v1 says `Firmware update failed to device`, v3 says what the network reports."""
@@ -448,6 +457,7 @@ async def test_release_3_0_result_reasons() -> None:
         }
 
 
+@rules("BR-108", "BR-114")
 @virtual
 async def test_release_3_0_pilot_campaigns() -> None:
     """A small run comes before a large one: until then 400, and nothing is written."""

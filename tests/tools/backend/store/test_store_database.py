@@ -17,6 +17,7 @@ from sqlalchemy.schema import CreateTable
 
 from agent.runtime.clock import run_virtual
 from agent.runtime.runtime import Runtime
+from tests.tools.backend.rules_marker import rules
 from tests.tools.backend.store.schemas import tables
 from tests.tools.backend.virtual import CONFIG
 from tools.backend.backend import Backend, BackendConfig
@@ -86,6 +87,7 @@ def test_virtual_time_has_no_postgresql() -> None:
         run_virtual(main())
 
 
+@rules("BR-166")
 @pytest.mark.parametrize(("durable", "level"), [("normal", 1), ("full", 2)])
 async def test_how_durable_a_commit_is(tmp_path: Path, durable: str, level: int) -> None:
     database = parse_database(str(tmp_path / "b.db"))

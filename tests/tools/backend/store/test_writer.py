@@ -9,6 +9,7 @@ import pytest
 from sqlalchemy import Connection, text
 
 from agent.runtime.clock import run_virtual
+from tests.tools.backend.rules_marker import rules
 from tools.backend.errors import StoreError
 from tools.backend.store import rows as store
 from tools.backend.store.database import MEMORY
@@ -26,6 +27,7 @@ async def writer(request: pytest.FixtureRequest) -> AsyncIterator[Writer]:
     await writer.stop()
 
 
+@rules("BR-167")
 async def test_what_arrives_together_is_one_commit(writer: Writer) -> None:
     before = writer.commits
     order: list[int] = []

@@ -59,20 +59,22 @@ class BackendProcess:
     def alive(self) -> bool:
         return self.process is not None and self.process.poll() is None and bool(self.ready)
 
-    def command(self, ready: Path) -> list[str]:
-        """What is run, to be ready when the file is there."""
+    def launch(self, ready: Path) -> subprocess.Popen[bytes]:
+        """Run it; it is ready when the file is there."""
         coap = f"{self.coap[0]}:{self.coap[1]}"
         arguments = [coap, self.http, "127.0.0.1:0", self.database, str(ready)]
-        return [sys.executable, "-c", PROGRAM, *arguments]
+        return self.run(sys.executable, "-c", PROGRAM, *arguments)
+
+    def run(self, *command: str, stdin: int | None = None) -> subprocess.Popen[bytes]:
+        """A process whose errors are kept."""
+        with (self.folder / "stderr").open("ab") as stderr:
+            return subprocess.Popen(command, stdin=stdin, stdout=subprocess.DEVNULL, stderr=stderr)
 
     async def start(self) -> None:
         self.starts += 1
         self.killed = False
         ready = self.folder / f"ready-{self.starts}.json"
-        with (self.folder / "stderr").open("ab") as stderr:
-            self.process = subprocess.Popen(
-                self.command(ready), stdout=subprocess.DEVNULL, stderr=stderr
-            )
+        self.process = self.launch(ready)
         async with asyncio.timeout(READY_WITHIN):
             while not ready.exists():
                 if self.killed:

@@ -52,11 +52,9 @@ async def check_campaigns(run: Run) -> None:
 async def check_audit(run: Run) -> None:
     """Truth and belief agree on every device that takes part."""
     beliefs = {}
-    async with run.backend.administrator() as client:
-        for meter in run.meters:
-            answer = await client.get(f"/admin/devices/{meter.name}/belief")
-            seen = answer.json()
-            beliefs[meter.name] = Belief(seen["verdict"], seen["detail"], seen["firmware"])
+    for meter in run.meters:
+        seen = await run.customer.ask("GET", f"/admin/devices/{meter.name}/belief", seen=False)
+        beliefs[meter.name] = Belief(seen["verdict"], seen["detail"], seen["firmware"])
     truths = [meter.truth() for meter in run.meters if meter.licensed]
     result = audit(truths, beliefs, target_of(NEW))
     assert result.differences == ()

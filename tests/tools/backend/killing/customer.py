@@ -6,6 +6,7 @@ from __future__ import annotations
 import asyncio
 import datetime
 from collections.abc import Awaitable, Callable
+from contextlib import AsyncExitStack
 from typing import Any
 
 import httpx
@@ -41,6 +42,9 @@ class Customer:
         self.campaigns: dict[str, str] = {}
         """The campaign of each protocol, as the answer named it."""
         self._happened = happened
+        self._clients: dict[tuple[int, bool], httpx.AsyncClient] = {}
+        self._logging_in = asyncio.Lock()
+        self._open = AsyncExitStack()
 
     # -- requests ---
 
@@ -54,22 +58,34 @@ class Customer:
 
     async def _once(self, method: str, path: str, seen: bool, what: dict[str, Any]) -> Any:
         """The JSON of the answer; None when the backend died over it."""
-        while not self.backend.alive:
-            await asyncio.sleep(PAUSE)
-        admin = path.startswith("/admin")
         try:
-            async with self.backend.administrator() if admin else self.backend.login() as client:
-                asked = asyncio.ensure_future(client.request(method, path, **what))
-                if seen:
-                    await asyncio.sleep(0)
-                    self._happened("creation")
-                answer = await asked
+            client = await self._client(path.startswith("/admin"))
+            asked = asyncio.ensure_future(client.request(method, path, **what))
+            if seen:
+                await asyncio.sleep(0)
+                self._happened("creation")
+            answer = await asked
         except (httpx.TransportError, KeyError):
             # A backend that was killed while it was asked, or while we logged in.
             await asyncio.sleep(PAUSE)
             return None
         assert answer.status_code == 200, (method, path, answer.status_code, answer.text)
         return answer.json()
+
+    async def _client(self, admin: bool) -> httpx.AsyncClient:
+        """Somebody who is logged in. Tokens end with the backend that gave them."""
+        async with self._logging_in:
+            while not self.backend.alive:
+                await asyncio.sleep(PAUSE)
+            key = (self.backend.starts, admin)
+            if key not in self._clients:
+                who = self.backend.administrator() if admin else self.backend.login()
+                self._clients[key] = await self._open.enter_async_context(who)
+            return self._clients[key]
+
+    async def leave(self) -> None:
+        """Close all connections."""
+        await self._open.aclose()
 
     # -- before there are campaigns ---
 

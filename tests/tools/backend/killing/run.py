@@ -9,6 +9,8 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import json
+import subprocess
 import sys
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -46,7 +48,12 @@ FLEET = (
 LIMIT = 120.0  # seconds; only a backend or a device that is stuck takes them
 LOOK = 0.1
 
-PROGRAM = "from tools.cli import main; main()"
+PROGRAM = """
+import json, sys
+import tools.backend.serve, tools.cli
+sys.argv[1:] = json.loads(sys.stdin.readline())
+tools.cli.main()
+"""
 
 
 class Served(BackendProcess):
@@ -55,17 +62,37 @@ class Served(BackendProcess):
     def __init__(self, folder: Path, database: str) -> None:
         super().__init__(folder)
         self._database = database
+        self._spare: subprocess.Popen[bytes] | None = None
         self.omadm = self.rest = self.admin = "127.0.0.1:0"
 
-    def command(self, ready: Path) -> list[str]:
-        return [
-            *(sys.executable, "-c", PROGRAM, "backend"),
-            *("--coap", f"{self.coap[0]}:{self.coap[1]}", "--http", self.http),
+    def launch(self, ready: Path) -> subprocess.Popen[bytes]:
+        arguments = [
+            *("backend", "--coap", f"{self.coap[0]}:{self.coap[1]}", "--http", self.http),
             *("--omadm", self.omadm, "--rest", self.rest, "--admin", self.admin),
             *("--admin-token-file", str(self.folder / "token")),
             *("--database", self._database, "--ready-file", str(ready)),
             *("--timing", "immediate", "--pilot-waived"),
         ]
+        process = self._spare or self._idle()
+        self._spare = self._idle()
+        assert process.stdin is not None
+        with process.stdin as stdin:
+            stdin.write(json.dumps(arguments).encode() + b"\n")
+        return process
+
+    def _idle(self) -> subprocess.Popen[bytes]:
+        """One that has read its code and waits to be told what to do: so the devices are not
+        without a server for longer than need be, on a machine that is busy with tests."""
+        return self.run(sys.executable, "-c", PROGRAM, stdin=subprocess.PIPE)
+
+    def end(self) -> None:
+        """Let nothing run any more."""
+        for process in (self.process, self._spare):
+            if process is not None:
+                process.kill()
+                process.wait()
+                if process.stdin is not None:
+                    process.stdin.close()
 
     async def start(self) -> None:
         await super().start()
@@ -195,7 +222,7 @@ async def _kill_at(point: Point, folder: Path, store: Store) -> None:
         async with (
             asyncio.timeout(LIMIT),
             Runtime.real(seed=point.seed, rate=RATE) as runtime,
-            recording(killer.happened, lambda: backend.alive) as recorder,
+            recording(killer.happened, lambda: not backend.killed) as recorder,
         ):
             await backend.start()
             await store.watch()
@@ -225,13 +252,12 @@ async def _kill_at(point: Point, folder: Path, store: Store) -> None:
                 for task in run.attaching:
                     task.cancel()
                 await asyncio.gather(restarts, *run.attaching, return_exceptions=True)
+                await run.customer.leave()
                 for meter in run.meters:
                     if meter.device.phase.name != "OFF":
                         meter.device.cut_power()
     finally:
-        if backend.process is not None:
-            backend.process.kill()
-            backend.process.wait()
+        backend.end()
 
 
 async def story(run: Run) -> str:

@@ -51,6 +51,7 @@ async def test_v3_firmware(backend: BackendProcess, customer: Customer) -> None:
         await licensed(case)
         await synchronised(case)
         await cancelled_firmware_campaign(case)
+        await aborted_firmware_campaign(case)
         await firmware_campaign(case, inbox)
         await changed_firmware_campaign(case, backend, inbox)
         assert versions(shard) == {VERSION}
@@ -215,3 +216,24 @@ async def cancelled_firmware_campaign(case: Case) -> None:
     assert (answer.kind, answer.status) == ("FotaV3ResultException", 400)
     shown = await case.call("campaigns_v3.get_campaign_information", **known)
     assert shown.status == "CampaignCancelled"
+
+
+async def aborted_firmware_campaign(case: Case) -> None:
+    """It has started and waits for a device that never comes; nobody is asked any more then."""
+    campaign = await case.call(
+        "campaigns_v3.schedule_campaign_firmware_upgrade",
+        body=firmware_request(case, [SPARE], case.today),
+    )
+    known = {"campaign_id": campaign.id}
+    read = partial(case.call, "campaigns_v3.get_campaign_information", **known)
+    await until(read, {"CampaignScheduled"})
+    report = partial(
+        case.call, "software_management_reports_v3.get_campaign_device_status", **known
+    )
+    [waiting] = (await report()).device_list
+    assert waiting.recent_attempt_time is None
+    assert waiting.result_reason == "The network reports the device is not reachable."
+    assert (await case.call("campaigns_v3.cancel_campaign", **known)).success is True
+    assert (await until(read, CAMPAIGN_FINAL)).status == "CampaignAborted"
+    [left] = (await report()).device_list
+    assert (left.device_id, left.status) == (SPARE, "CampaignAborted")

@@ -23,6 +23,9 @@ BUSY_TIMEOUT = 5_000
 """Milliseconds: another process that reads the database must not fail our commit at once."""
 
 
+BEGIN = "BEGIN IMMEDIATE"
+
+
 class Runner(Protocol):
     """Runs a function in one transaction; the transaction is committed when it returns."""
 
@@ -103,7 +106,7 @@ def _engine(path: str, durable: str, connect_args: dict[str, Any]) -> Engine:
     def begin(connection: Connection) -> None:
         # Past SQLAlchemy, which takes longer for these two words than SQLite does.
         driver: Any = connection.connection.driver_connection
-        driver.execute("BEGIN IMMEDIATE")
+        driver.execute(BEGIN)
 
     event.listen(engine, "connect", connected)
     event.listen(engine, "begin", begin)
@@ -121,17 +124,29 @@ class SyncRunner:
 
     def __init__(self, path: str, durable: str = "normal") -> None:
         self._engine = _engine(path, durable, {})
-        # Held open: to fetch it from the pool and give it back costs as much as a small commit.
+        # Held open, and always in a transaction as far as SQLAlchemy knows: to fetch it from the
+        # pool, to begin and to commit costs more there than a small commit does.
         self._connection: Connection | None = None
+        self._driver: Any = None
 
     async def run(self, work: Work) -> Any:
         return self.run_inline(work)
 
     def run_inline(self, work: Work) -> Any:
-        if self._connection is None:
-            self._connection = self._engine.connect()
-        with self._connection.begin():
-            return work(self._connection)
+        connection = self._connection
+        if connection is None:
+            connection = self._connection = self._engine.connect()
+            self._driver = connection.connection.driver_connection
+            connection.begin()
+        else:
+            self._driver.execute(BEGIN)
+        try:
+            result = work(connection)
+            self._driver.execute("COMMIT")
+        except BaseException:
+            self._driver.rollback()
+            raise
+        return result
 
     async def recover(self) -> bool:
         return False

@@ -67,7 +67,7 @@ def advance(engine: CampaignEngine, campaign: Campaign) -> None:
         _plan_some(engine, campaign, now)
         engine.tick(campaign)
         return
-    if "start" in campaign.cells and now >= campaign.starts:
+    if "start" in campaign.cells and now >= _begins(campaign):
         engine.move_campaign(campaign, "start")
     if campaign.status == states.SCHEDULED and now >= campaign.schedule.closes(campaign):
         if _expire_some(engine, campaign):
@@ -82,6 +82,12 @@ def advance(engine: CampaignEngine, campaign: Campaign) -> None:
     if campaign.status == states.SCHEDULED:
         engine.settle(campaign)
     arm(engine, campaign, now)
+
+
+def _begins(campaign: Campaign) -> float:
+    """When it has its start; on demand, shortly before its last midnight, with that: then it is
+    over before anybody could be asked."""
+    return min(campaign.starts, campaign.ends)
 
 
 def prepare(engine: CampaignEngine, campaign: Campaign) -> None:
@@ -104,7 +110,7 @@ def arm(engine: CampaignEngine, campaign: Campaign, now: float) -> None:
         engine.tick(campaign)
         return
     if "start" in campaign.cells:
-        engine.tick(campaign, campaign.starts)
+        engine.tick(campaign, _begins(campaign))
         return
     plan = campaign.schedule
     instants = [] if campaign.status == states.ENDED else [plan.closes(campaign)]

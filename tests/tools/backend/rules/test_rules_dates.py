@@ -244,3 +244,17 @@ async def test_a_device_that_comes_outside_the_window_only_is_not_upgraded() -> 
             states.FAILED,
         ]
         assert found[outside.name].attempts == 0
+
+
+@rules("BR-019", "BR-090")
+@virtual
+async def test_a_campaign_for_today_that_could_not_begin_any_more_ends_with_its_day() -> None:
+    async with engine(devices=25, timing="documented") as (backend, face, _firmware, names):
+        await turn(backend, 23 * HOUR)
+        asked = replace(request(names), start_date="2030-01-01", end_date="2030-01-01")
+        campaign = await backend.engine.create(asked)
+        await turn(backend, HOUR + 5)
+        assert campaign.status == states.ENDED
+        assert set(statuses(campaign)) == {states.FAILED}
+        await turn(backend, HOUR)
+        assert face.begun == []

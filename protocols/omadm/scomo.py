@@ -247,6 +247,8 @@ class ScomoClient:
         if not tree.exists(base):
             tree.add(base)
             _put(tree, f"{base}/ID", order.name)
+        if order.kind is not Kind.DEPLOYED:
+            # Also of one that was there: an install brings what was delivered last.
             source = f"{ROOT}/{Kind.DELIVERED.value}/{order.name}"
             package = _leaf(tree, f"{source}/PkgID") or order.name
             _put(tree, f"{base}/PkgIDRef", package)

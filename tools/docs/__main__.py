@@ -47,6 +47,7 @@ MACHINES: tuple[tuple[str, str, Mapping[Any, Mapping[Any, Any]]], ...] = (
     ("Backend: LwM2M device", "tools/backend/faces/lwm2m_tables.py", lwm2m_tables.STAGES),
     ("Backend: OMA-DM session", OMADM, omadm_tables.SESSION_TABLE),
     ("Backend: OMA-DM job", OMADM, omadm_tables.JOB_TABLE),
+    ("Backend: OMA-DM job of a file", OMADM, omadm_tables.COMPONENT_TABLE),
     (
         "Backend: short message",
         "tools/backend/operator_network/network.py",

@@ -55,6 +55,7 @@ class Fleet:
                 trace=self.lines.append,
                 options=options,
                 bind=f"10.0.0.{index + 1}",
+                **settings,  # type: ignore[arg-type]
             )
             device.attach(lambda one, told=told: OmadmClient(one, told))  # type: ignore[misc]
             self.devices.append(device)

@@ -13,6 +13,7 @@ from tools.backend.campaigns.states import IllegalTransition, next_state
 from tools.backend.faces.base import Ending, Position
 from tools.backend.faces.omadm_accounts import AUTH_TYPES, mint
 from tools.backend.faces.omadm_tables import (
+    COMPONENT_TABLE,
     DELIVERY,
     JOB_TABLE,
     PULL_ACTIONS,
@@ -30,7 +31,9 @@ from tools.backend.faces.omadm_tables import (
 )
 
 
-@pytest.mark.parametrize("table", [SESSION_TABLE, JOB_TABLE], ids=["session", "job"])
+@pytest.mark.parametrize(
+    "table", [SESSION_TABLE, JOB_TABLE, COMPONENT_TABLE], ids=["session", "job", "component"]
+)
 def test_each_cell(table: dict) -> None:
     events = {event for cells in table.values() for event in cells}
     for state, event in itertools.product(table, events):
@@ -45,7 +48,7 @@ def test_the_tables_are_whole() -> None:
     assert set(SESSION_TABLE) == set(Phase)
     assert set(SESSION_TABLE[Phase.NEW]) == set(Step)
     assert SESSION_TABLE[Phase.OVER] == {}
-    assert set(JOB_TABLE) == set(Stage)
+    assert {*JOB_TABLE, *COMPONENT_TABLE} == set(Stage)
     assert all("end" in cells for stage, cells in JOB_TABLE.items() if stage is not Stage.IDLE)
     working = {item for item in Position if Position.OFFERED <= item <= Position.INSTALLING}
     for actions in (PULL_ACTIONS, PUSH_ACTIONS):

@@ -1,10 +1,11 @@
-"""The OMA-DM server: sessions with devices, firmware campaigns by FUMO, notifications, downloads.
+"""The OMA-DM server: sessions with devices, campaigns of firmware by FUMO and of files by SCOMO,
+notifications, downloads.
 
 A device begins every session; the server can only ask it to, by a notification (`Notifier`). An
 order therefore waits for the device's next session. There it is worked off by an `UpdateJob`: in
 delivery `pull` the device is given a URL and told to download and update; in `push` the package is
 written into its tree and then it is told to update. The result comes as a generic alert, usually
-in a session of its own.
+in a session of its own. A file is the work of a `ComponentJob`, and is always fetched by URL.
 
 The engine's words for it: a device that is ready to be told is `downloaded`, because from then on
 only the durable EXECUTE is missing; with delivery `pull` the download itself is part of what it is
@@ -41,7 +42,14 @@ from tools.backend.faces.base import (
 )
 from tools.backend.faces.omadm_accounts import DmAccount
 from tools.backend.faces.omadm_app import SESSION_PATH, OmadmApp
-from tools.backend.faces.omadm_job import JobEvent, Said, correlator_of
+from tools.backend.faces.omadm_component import (
+    COMPLETE,
+    ComponentJob,
+    component_ending,
+    is_download,
+    is_file,
+)
+from tools.backend.faces.omadm_job import UpdateJob
 from tools.backend.faces.omadm_notify import Notifier
 from tools.backend.faces.omadm_session import (
     REQUESTS,
@@ -51,6 +59,7 @@ from tools.backend.faces.omadm_session import (
 )
 from tools.backend.faces.omadm_sessions import Live, Sessions
 from tools.backend.faces.omadm_tables import MAX_SAID, ending_of, result_code
+from tools.backend.faces.omadm_work import JobEvent, Said, correlator_of
 from tools.backend.inventory import Device
 
 if TYPE_CHECKING:
@@ -58,6 +67,9 @@ if TYPE_CHECKING:
 
 WATCH = 3600.0
 """Seconds after which a device that was told to install and says nothing is asked; ours."""
+
+PATIENCE = 10
+"""Polls that a device which fetches a file is left alone for; ours."""
 
 WATCHED_INTERVAL = 10.0
 """Seconds after which a device that somebody watches asks for an update by itself."""
@@ -162,9 +174,24 @@ class OmadmFace:
             return
         session = self.sessions.talking(name)
         if session is not None:
-            session.job.take(order)
+            self._give(session, order)
         else:
             self._want(name, WATCH if order.position == Position.INSTALLING else 0.0)
+
+    def _give(self, session: DmSession, order: Order) -> None:
+        """An order for a device that is in a session. Of a job of the other kind the rest is waited
+        for: then the device is to come again."""
+        job = session.job
+        if is_file(order) != isinstance(job, ComponentJob):
+            if not job.idle:
+                self._want(order.device)
+                return
+            job = session.job = (
+                ComponentJob(job.url)
+                if is_file(order)
+                else UpdateJob(session.account.root, job.url)
+            )
+        job.take(order)
 
     def install(self, device: str) -> None:
         order = self._ordered.get(device)
@@ -172,7 +199,7 @@ class OmadmFace:
             return
         order = self._ordered[device] = replace(order, position=Position.EXECUTE)
         session = self.sessions.talking(device)
-        if session is not None:
+        if session is not None and is_file(order) == isinstance(session.job, ComponentJob):
             session.job.grant(order)
         else:
             self._want(device)
@@ -258,8 +285,15 @@ class OmadmFace:
             self._succeeded(name, session.account.result, "")
         elif order.position != Position.DOWNLOADED and not self._notifier.wants(name):
             # In DOWNLOADED the engine's leave is what makes it go on.
-            installing = order.position == Position.INSTALLING
-            self._want(name, WATCH if installing else self._context.poll)
+            self._want(name, self._pause(order))
+
+    def _pause(self, order: Order) -> float:
+        """Seconds after which a device is asked how far it is."""
+        if order.position == Position.INSTALLING:
+            return WATCH
+        if is_file(order) and order.position == Position.DOWNLOADING:
+            return PATIENCE * self._context.poll  # it has confirmed that it fetches, and will tell
+        return self._context.poll
 
     def happened(self, live: Live, happening: Happening) -> None:
         """A message of a device said something."""
@@ -273,11 +307,13 @@ class OmadmFace:
             self._sink(FaceEvent(name, FaceKind.REGISTERED))
             order = self._ordered.get(name)
             if order is not None:
-                session.job.take(order)
+                self._give(session, order)
             elif not live.device.firmware:
                 session.job.look()
         elif happening.type in RESULT_TYPES:
             self._result(live, happening)
+        elif happening.type == COMPLETE:
+            self._component_result(live, happening)
         elif happening.type.endswith(REQUESTS):
             self._sink(FaceEvent(name, FaceKind.REGISTERED))
 
@@ -287,7 +323,7 @@ class OmadmFace:
         order = self._ordered.get(name)
         seen = self._seen.setdefault(name, _Seen())
         seen.result = happening.text[:MAX_SAID]
-        if order is None or order.position < Position.EXECUTE:
+        if order is None or is_file(order) or order.position < Position.EXECUTE:
             return
         if happening.correlator and happening.correlator != correlator_of(order):
             return
@@ -307,6 +343,30 @@ class OmadmFace:
         live.session.dirty = True
         live.session.job.look()
 
+    def _component_result(self, live: Live, happening: Happening) -> None:
+        """The end of one of the two operations of a file. The inventory shows what a success came
+        to; a failure counts as it is told."""
+        name = live.device.name
+        order = self._ordered.get(name)
+        ending, said = component_ending(happening.text)
+        self._seen.setdefault(name, _Seen()).result = said[:MAX_SAID]
+        if order is None or not is_file(order):
+            return
+        if happening.correlator and happening.correlator != correlator_of(order):
+            return
+        installed = order.position >= Position.EXECUTE
+        download = is_download(order, happening.source)
+        if download is None or download is installed or order.position < Position.DOWNLOADING:
+            return  # of an earlier attempt, or another component
+        if ending is not Ending.SUCCESS:
+            self._final(name, ending, said)
+            return
+        if installed:
+            live.session.account.result = said
+            live.session.dirty = True
+        if isinstance(live.session.job, ComponentJob):
+            live.session.job.told(said)
+
     def tell(self, live: Live) -> bool:
         """Pass on what the job has to say."""
         events, live.session.job.events = live.session.job.events, []
@@ -323,7 +383,7 @@ class OmadmFace:
                 seen.version = event.text[:MAX_SAID]
                 if seen.version != live.device.firmware:
                     self._sink(FaceEvent(name, FaceKind.VERSION, version=seen.version))
-                if live.session.account.result:
+                if live.session.account.result and not (order is not None and is_file(order)):
                     self._succeeded(name, live.session.account.result, seen.version)
             case Said.ROOT:
                 live.session.account.root = event.text[:MAX_SAID]
@@ -331,6 +391,12 @@ class OmadmFace:
             case Said.STARTED:
                 seen.state = "downloading"
                 self._sink(FaceEvent(name, FaceKind.PROGRESS))
+            case Said.FETCHING:
+                seen.state = "downloading"
+                if order is not None:
+                    if order.position == Position.OFFERED:
+                        self._ordered[name] = replace(order, position=Position.DOWNLOADING)
+                    self._sink(FaceEvent(name, FaceKind.PROGRESS))
             case Said.DELIVERED:
                 seen.state = "ready"
                 if order is not None and order.position < Position.EXECUTE:
@@ -354,6 +420,9 @@ class OmadmFace:
         """A result that says success, and the version that runs, where the device named it."""
         order = self._ordered.get(name)
         if order is None:
+            return
+        if is_file(order):
+            self._final(name, Ending.SUCCESS, said)
             return
         ending = Ending.SUCCESS
         if version and not same_version(version, order.package.version):

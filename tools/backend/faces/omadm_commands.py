@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-from protocols.omadm.model import Alert, Command, Exec, Get, Item, Meta, Replace, Status
-from tools.backend.faces.omadm_job import Request
+from protocols.omadm.model import Add, Alert, Command, Exec, Get, Item, Meta, Replace, Status
+from tools.backend.faces.omadm_work import Request
 
 FRAME = 512
 """Octets of a command without its texts, or half of a header: more than XML takes for either."""
@@ -16,7 +16,7 @@ def length_of(command: Command) -> int:
     """Characters in a command that are not ours."""
     if isinstance(command, Status):
         return len(command.cmd_ref) + len(command.cmd)
-    if isinstance(command, Get | Replace | Exec | Alert):
+    if isinstance(command, Get | Add | Replace | Exec | Alert):
         texts = (text for item in command.items for text in (item.target, item.source, item.data))
         found = sum(len(text) for text in texts if isinstance(text, str))
         return found + len(command.correlator or "")
@@ -29,5 +29,8 @@ def command_of(request: Request, number: str) -> Command:
         return Get(number, (Item(target=request.uri),))
     if request.kind == "Exec":
         return Exec(number, (Item(target=request.uri),), correlator=request.correlator or None)
+    if request.interior:
+        return Add(number, (Item(target=request.uri, meta=Meta(format="node")),))
     meta = Meta(format="chr", type="text/plain")
-    return Replace(number, (Item(target=request.uri, meta=meta, data=request.text),))
+    kind = Add if request.kind == "Add" else Replace
+    return kind(number, (Item(target=request.uri, meta=meta, data=request.text),))

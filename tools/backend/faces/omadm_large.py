@@ -8,7 +8,7 @@ from dataclasses import dataclass, field
 
 from protocols.omadm.encoding import Encoding
 from protocols.omadm.model import Item, Meta
-from tools.backend.faces.omadm_job import Request
+from tools.backend.faces.omadm_work import Request
 
 MEDIA_TYPE = "application/octet-stream"
 

@@ -3,7 +3,7 @@
 Sans-IO. `received` takes a message that was decoded and tells what happened; whoever drives it
 acts on that, makes it durable, and only then asks for `reply`. So a nonce is stored before the
 message that brings it leaves, and EXECUTE before the Exec. The machine is
-`omadm_tables.SESSION_TABLE`; what is wanted of the device is an `UpdateJob`.
+`omadm_tables.SESSION_TABLE`; what is wanted of the device is a `DeviceJob`.
 """
 
 from __future__ import annotations
@@ -31,9 +31,9 @@ from protocols.omadm.status import StatusCode
 from tools.backend.campaigns.states import next_state
 from tools.backend.faces.omadm_accounts import DmAccount
 from tools.backend.faces.omadm_commands import FRAME, LONGEST, command_of, length_of
-from tools.backend.faces.omadm_job import Request, UpdateJob
 from tools.backend.faces.omadm_large import QUANTUM, Incoming, Outgoing
 from tools.backend.faces.omadm_tables import SESSION_TABLE, Phase, Step
+from tools.backend.faces.omadm_work import DeviceJob, Request
 
 MAX_MESSAGE = 64 << 10
 """Octets of a message that we take, and the most that we send; servers in the field announce 5 to
@@ -75,7 +75,7 @@ class Happened(enum.Enum):
     BEGUN = "begun"
     """The device has shown who it is."""
     RESULT = "result"
-    """A generic alert: `type`, `text`, `correlator`."""
+    """A generic alert: `type`, `text`, `source`, `correlator`."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -84,6 +84,7 @@ class Happening:
     type: str = ""
     text: str = ""
     correlator: str = ""
+    source: str = ""
 
 
 Record = Callable[[str, str, str], None]
@@ -97,7 +98,7 @@ class DmSession:
         self,
         account: DmAccount,
         first: Header,
-        job: UpdateJob,
+        job: DeviceJob,
         encoding: Encoding,
         random: Callable[[int], bytes],
         record: Record,
@@ -291,7 +292,8 @@ class DmSession:
             bare = kind.rpartition(":")[2].strip() if "urn:" not in kind else kind
             if bare.endswith(REQUESTS):
                 self._requesting.add(alert.cmd_id)
-            found.append(Happening(Happened.RESULT, bare[:MAX_TYPE], text, alert.correlator or ""))
+            correlator, source = alert.correlator or "", item.source or ""
+            found.append(Happening(Happened.RESULT, bare[:MAX_TYPE], text, correlator, source))
         if not found:
             return StatusCode.INCOMPLETE
         happened.extend(found)

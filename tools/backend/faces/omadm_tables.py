@@ -20,6 +20,10 @@ matter most: with EXECUTE durable and a device that shows no trace of it, the Ex
 processed and is sent (again); with EXECUTE confirmed nothing is sent any more, and only a result
 ends the attempt.
 
+A *job of a component* (`COMPONENT_TABLE`) brings a file by SCOMO, in two orders of which each ends
+with a generic alert: Download, and when the engine gives leave Install. What the inventory shows
+decides, not the alerts: the content is known by its digest (PkgID).
+
 The end comes by the generic alert of a later session: `RESULTS` maps its code to an ending. 405 and
 409 stand for several causes; the one named here is the most likely one.
 """
@@ -97,6 +101,10 @@ class Stage(enum.Enum):
     LEAVE = "leave"
     """The device is ready; the engine is asked whether it may install."""
     EXECUTE = "execute"
+    NODE = "node"
+    """Of a component: its node is made."""
+    FETCH = "fetch"
+    """Of a component: the device is told to fetch it."""
 
 
 JOB_TABLE: dict[Stage, dict[str, Stage]] = {
@@ -116,11 +124,29 @@ JOB_TABLE: dict[Stage, dict[str, Stage]] = {
 }
 
 
+COMPONENT_TABLE: dict[Stage, dict[str, Stage]] = {
+    Stage.IDLE: {"look": Stage.LOOK},
+    Stage.LOOK: {
+        "missing": Stage.NODE,
+        "deliver": Stage.DELIVER,
+        "ready": Stage.LEAVE,
+        "end": Stage.IDLE,
+    },
+    Stage.NODE: {"deliver": Stage.DELIVER, "end": Stage.IDLE},
+    Stage.DELIVER: {"written": Stage.FETCH, "end": Stage.IDLE},
+    Stage.FETCH: {"end": Stage.IDLE},
+    Stage.LEAVE: {"granted": Stage.EXECUTE, "end": Stage.IDLE},
+    Stage.EXECUTE: {"end": Stage.IDLE},
+}
+
+
 class Shows(enum.Enum):
     """What node State of the FUMO object says (FUMO 1.0, section 5.3.2)."""
 
     NOTHING = "nothing"
     DATA = "data"
+    FETCHING = "fetching"
+    """Or so it says: after a download that broke off, or a loss of power, State may stay."""
     BUSY = "busy"
     FAILED = "failed"
     DONE = "done"
@@ -129,7 +155,7 @@ class Shows(enum.Enum):
 STATES: dict[int, Shows] = {
     10: Shows.NOTHING,
     20: Shows.FAILED,
-    30: Shows.BUSY,
+    30: Shows.FETCHING,
     40: Shows.DATA,
     50: Shows.DATA,
     60: Shows.BUSY,
@@ -157,6 +183,9 @@ _BEFORE = {
     # Whatever the device shows is from before this attempt, unless it is at work.
     Shows.NOTHING: Action.DELIVER,
     Shows.DATA: Action.DELIVER,
+    # No download of this attempt, and perhaps none at all. The device itself knows: one that is
+    # busy answers the Exec with 405.
+    Shows.FETCHING: Action.DELIVER,
     Shows.BUSY: Action.WAIT,
     Shows.FAILED: Action.DELIVER,
     Shows.DONE: Action.DELIVER,
@@ -171,6 +200,7 @@ PULL_ACTIONS: dict[Position, dict[Shows, Action]] = {
         Shows.NOTHING: Action.DELIVER,
         # A device that was told answers a second Exec with 405, and one that was not obeys.
         Shows.DATA: Action.DELIVER,
+        Shows.FETCHING: Action.UNDER_WAY,
         Shows.BUSY: Action.UNDER_WAY,
         Shows.FAILED: Action.LOST,
         Shows.DONE: Action.BY_VERSION,
@@ -178,6 +208,7 @@ PULL_ACTIONS: dict[Position, dict[Shows, Action]] = {
     Position.INSTALLING: {
         Shows.NOTHING: Action.WAIT,
         Shows.DATA: Action.WAIT,
+        Shows.FETCHING: Action.WAIT,
         Shows.BUSY: Action.WAIT,
         Shows.FAILED: Action.LOST,
         Shows.DONE: Action.BY_VERSION,
@@ -220,6 +251,19 @@ VENDOR_RESULTS: tuple[tuple[range, Ending], ...] = (
     (range(550, 600), Ending.REFUSED),
 )
 """Ranges that vendors fill."""
+
+COMPONENT_RESULTS: dict[int, Ending] = {
+    1200: Ending.SUCCESS,
+    1401: Ending.CANCELLED,
+    1402: Ending.CONNECTION_LOST,
+    1403: Ending.REFUSED,
+    1404: Ending.NO_SPACE,
+    1405: Ending.INSTALL_FAILED,
+    1406: Ending.OUT_OF_MEMORY,
+    1407: Ending.INTEGRITY,
+}
+"""Result codes of SCOMO. Only 1200 and 1405 are sure, the others are a secondary source's
+[unverified]. 1407 is every verification failure, and the likeliest one is named."""
 
 DELIVERY: dict[int, Ending] = {
     401: Ending.REFUSED,

@@ -4,7 +4,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 from fastapi import APIRouter, Depends, Request
 
-from tools.backend.campaigns.kinds import FILE_V2, SOFTWARE_V2, CampaignKind, Lock
+from tools.backend.campaigns.kinds import FILE_V2, FILES_V2, SOFTWARE_V2, CampaignKind, Lock
 from tools.backend.campaigns.records import Campaign, CampaignDates, CampaignRequest, Member
 from tools.backend.inventory import PAGE, Account
 from tools.backend.rest import callbacks, licences, v2_devices, v2_files, v2_logging
@@ -162,7 +162,15 @@ def router(backend: "Backend", sessions: Sessions) -> APIRouter:
     async def file(account: Caller, request: Request) -> shapes.UploadAndScheduleFileResponse:
         asked = await read_model(request, shapes.UploadAndScheduleFileRequest)
         return _newer(
-            await schedule(account, FILE_V2, asked.fileName, "", asked.fileVersion, asked)
+            await schedule(
+                account,
+                # LwM2M has none: the kind refuses it.
+                FILES_V2.get(v2_devices.PROTOCOL_OF[asked.distributionType], FILE_V2),
+                asked.fileName,
+                "",
+                asked.fileVersion,
+                asked,
+            )
         )
 
     @routes.post(

@@ -17,7 +17,9 @@ from agent.runtime.clock import run_virtual
 from agent.runtime.runtime import Runtime
 from protocols.http.memory_transport import MemoryHttp
 from protocols.omadm.client import OmadmClient
+from protocols.omadm.personas import PERSONAS
 from tests.tools.backend.rest_client import logged_in
+from tests.tools.backend.rules_marker import rules
 from tests.tools.backend.test_omadm_client import Fleet, campaign_of, equip, fleet
 from tests.tools.backend.test_omadm_restart import kill
 from tests.tools.backend.virtual import CONFIG, virtual
@@ -25,7 +27,7 @@ from tools.backend.backend import Backend
 from tools.backend.campaigns import states
 from tools.backend.campaigns.kinds import FILE_V2_OMADM
 from tools.backend.campaigns.records import Campaign, CampaignRequest, Member
-from tools.backend.faces.base import Ending
+from tools.backend.faces.base import Ending, FaceEvent, FaceKind
 from tools.backend.faces.omadm_component import nodes_of
 from tools.backend.inventory import ConfigFile
 from tools.backend.timing import DAY, HOUR
@@ -103,6 +105,7 @@ def only(campaign: Campaign) -> Member:
     return member
 
 
+@rules("BR-140", "BR-141")
 @pytest.mark.parametrize("encoding", ["xml", "wbxml"])
 @pytest.mark.parametrize("spelling", ["OMD-DM", "OMA"])
 @virtual
@@ -212,6 +215,7 @@ async def test_what_is_delivered_already_is_only_installed() -> None:
         assert (only(again).status, only(again).attempts) == (states.SUCCESS, 1)
 
 
+@rules("BR-013", "BR-017")
 @virtual
 async def test_windows_and_dates_are_kept_for_the_device() -> None:
     async with fleet(1) as made:
@@ -286,6 +290,7 @@ async def test_a_device_that_loses_power_at_any_moment() -> None:
             assert only(campaign).status == states.SUCCESS, (moment, only(campaign).said)
 
 
+@rules("BR-043", "BR-044")
 @virtual
 async def test_one_action_at_a_time() -> None:
     async with fleet(1) as made:
@@ -314,6 +319,38 @@ async def test_one_action_at_a_time() -> None:
         assert [member.status for member in members] == [states.SUCCESS] * 2
         assert inventory(device, file)["Deployed.State"] == "20"
         assert made.backend.inventory.devices[device.name].firmware == "2.0.0"
+
+
+@virtual
+async def test_an_upgrade_that_waits_in_the_network_begins_after_the_file() -> None:
+    async with fleet(1) as made:
+        made.spawn({"push": "2948"})
+        [device] = made.devices
+        firmware = await campaign_of(made, "pull")
+        upgrade = only(firmware)
+        made.backend.engine.face_event(
+            FaceEvent(device.name, FaceKind.FINAL, Ending.TIMEOUT, "nothing came")
+        )
+        assert upgrade.queued
+        file = await campaign_for(made)
+        await made.runtime.clock.sleep(1)
+        assert only(file).active
+        device.power_on()
+        await made.attach(device)
+        await made.until(file)
+        await made.runtime.clock.sleep(600)
+        assert only(file).status == states.SUCCESS
+        assert (upgrade.status, upgrade.attempts, upgrade.queued) == (states.SUCCESS, 2, False)
+
+
+@pytest.mark.parametrize("persona", sorted(PERSONAS))
+@virtual
+async def test_every_persona(persona: str) -> None:
+    async with fleet(1) as made:
+        await power_on(made, {"persona": persona})
+        campaign = await campaign_for(made)
+        await made.until(campaign, 2 * DAY)
+        assert only(campaign).status == states.SUCCESS, only(campaign).said
 
 
 @asynccontextmanager

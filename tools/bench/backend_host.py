@@ -14,19 +14,25 @@ import time
 from collections.abc import Mapping
 from dataclasses import dataclass
 
+from sqlalchemy import func, select
+
 from agent.runtime.runtime import Runtime
 from tools.backend.backend import Backend
 from tools.backend.campaigns.records import Campaign
 from tools.backend.config import BackendConfig
 from tools.backend.faces.base import FaceBelief, Order
+from tools.backend.store import tables
 from tools.bench.control import answer_commands
 
 FIRST_ID = 350_000_000_000_000
 LOADED_AT_ONCE = 2_000
 
+LOOK = 0.1
+"""Seconds between two looks at what is to be told."""
+
 BEFORE_START = 60.0
 """Seconds before the start of a campaign at which the backend comes to rest."""
-SETTLED = 1.0
+SETTLED = 1.5
 """Seconds that it has for that: tries to deliver callbacks, and daily work."""
 
 
@@ -86,9 +92,10 @@ class Host:
             await backend.load_devices(
                 {"deviceId": str(FIRST_ID + number)} for number in range(first, last)
             )
-        await backend.add_package(b"firmware", name="app", version="2.0.0", version_from="1.0.0")
         if self._options.callbacks:
             await backend.callbacks.register(backend.account.name, 3, self._options.callbacks)
+        await backend.add_package(b"firmware", name="app", version="2.0.0", version_from="1.0.0")
+        await asyncio.sleep(SETTLED)  # it is announced, so the first message is not in a figure
         gc.collect()
         gc.freeze()
         address = backend.rest_address
@@ -104,11 +111,14 @@ class Host:
         return list(self._backend.engine.book.campaigns.values())[-1]
 
     async def planned(self) -> Mapping[str, object]:
-        """Wait until checks and plan of the newest campaign are written."""
+        """Wait until checks and plan of the newest campaign are written, and the callback messages
+        that tell of them."""
         campaign = self._campaign()
         while campaign.unchecked or campaign.unplanned or not campaign.planned:
             await asyncio.sleep(0.002)
-        await self._backend.writer.flushed()
+        untold = select(func.count()).select_from(tables.outbox_changes)
+        while await self._backend.writer.read(lambda rows: rows.execute(untold).scalar_one()):
+            await asyncio.sleep(LOOK)
         return self._statuses(campaign)
 
     async def checked(self) -> Mapping[str, object]:

@@ -34,6 +34,7 @@ from tools.backend.rest.common import (
     campaign_page,
     device_named,
 )
+from tools.backend.rest.device_views import time_text
 from tools.backend.timing import rfc3339
 
 if TYPE_CHECKING:
@@ -99,9 +100,9 @@ def _status(member: Member) -> shapes.V3DeviceStatus:
         deviceId=member.device_id,
         status=member.status,
         resultReason=member.reason,
-        updatedTime=rfc3339(member.updated),
-        recentAttemptTime=None if member.recent is None else rfc3339(member.recent),
-        nextAttemptTime=None if member.next is None else rfc3339(member.next),
+        updatedTime=time_text(member.updated),
+        recentAttemptTime=None if member.recent is None else time_text(member.recent),
+        nextAttemptTime=None if member.next is None else time_text(member.next),
     )
 
 

@@ -328,6 +328,7 @@ async def test_an_upgrade_that_waits_in_the_network_begins_after_the_file() -> N
         [device] = made.devices
         firmware = await campaign_of(made, "pull")
         upgrade = only(firmware)
+        await made.runtime.clock.sleep(1)
         made.backend.engine.face_event(
             FaceEvent(device.name, FaceKind.FINAL, Ending.TIMEOUT, "nothing came")
         )

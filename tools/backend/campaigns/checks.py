@@ -47,7 +47,7 @@ async def create(engine: CampaignEngine, request: CampaignRequest) -> Campaign:
     for member in [] if campaign.unchecked else members:
         member.told = member.status
         if not member.final:
-            queue.leave(engine, member.device, "superseded")
+            queue.supersede(engine, member)
     engine.on_change()
     engine.tick(campaign)
     return campaign
@@ -176,7 +176,7 @@ def check_some(engine: CampaignEngine, campaign: Campaign) -> None:
         # Not saved: what changes here is found again at a restart, or saved with the plan.
         _take(engine, member)
         engine.book.claim(member)
-        queue.leave(engine, member.device, "superseded")
+        queue.supersede(engine, member)
     if campaign.unchecked:
         return
     if campaign.auto_assign and campaign.unfinished:
@@ -206,5 +206,5 @@ def append_row(engine: CampaignEngine, member: Member) -> None:
     engine.book.add_member(member)
     member.told = member.status
     engine.writer.submit_row(store.PUT_MEMBER, member_row(member))
-    queue.leave(engine, member.device, "superseded")
+    queue.supersede(engine, member)
     scheduling.plan_again(member.campaign)

@@ -196,13 +196,10 @@ class CampaignEngine:
                 self.move(member, "reachable")
                 member.reason = campaign.kind.wording.reachable
             self.writer.submit_row(store.ADD_MEMBER, member_row(member))
-            self._leave_queue(member.device)
+            queue.supersede(self, member)
             if not campaign.kind.device_driven:
                 campaign.ready.append(member)
             self.tick(campaign)
-
-    def _leave_queue(self, device: str) -> None:
-        queue.leave(self, device, "superseded")
 
     def attached(self, device_id: str) -> None:
         """The network reports that a device has attached, or has moved to another cell."""

@@ -49,6 +49,13 @@ def leave(engine: CampaignEngine, device: str, cause: str) -> None:
     engine.settle(member.campaign)
 
 
+def supersede(engine: CampaignEngine, member: Member) -> None:
+    """A new campaign has the device: what it waited for is void, unless that is of another kind."""
+    waiting = engine.book.queued.get(member.device)
+    if waiting is not None and waiting.campaign.kind.lock is member.campaign.kind.lock:
+        leave(engine, member.device, "superseded")
+
+
 def power_up(engine: CampaignEngine, device: Device) -> None:
     """A device has come up: begin again what it waits for."""
     from tools.backend.campaigns import turns

@@ -113,7 +113,8 @@ async def run(
 async def test_a_campaign_whose_server_dies(kind: str) -> None:
     server = Mortal(kind)
     async with server.serve() as driver:
-        driven, said = await run(server, driver, "offered")
+        # Long enough for a busy machine to come to the offer.
+        driven, said = await run(server, driver, "offered", duration=5.0)
         assert driven.snapshot is not None
         assert driven.snapshot.error == f"{kind}: {server.url} no longer answers"
         assert driven.left

@@ -8,15 +8,16 @@ from pathlib import Path
 
 import pytest
 
+from tests.tools.backend.killing.points import Point
 from tests.tools.backend.killing.run import kill_at
 from tests.tools.backend.killing.stores import PostgresStore, SqliteStore
 
 
 @pytest.mark.parametrize("seed", range(5))
 async def test_on_sqlite(tmp_path: Path, seed: int) -> None:
-    await kill_at(seed, tmp_path, SqliteStore(tmp_path / "b.db"))
+    await kill_at(Point.drawn(seed), tmp_path, SqliteStore(tmp_path / "b.db"))
 
 
 @pytest.mark.parametrize("seed", range(5, 10))
 async def test_on_postgresql(tmp_path: Path, seed: int, new_database: Callable[[], str]) -> None:
-    await kill_at(seed, tmp_path, PostgresStore(new_database()))
+    await kill_at(Point.drawn(seed), tmp_path, PostgresStore(new_database()))

@@ -10,7 +10,7 @@ import asyncio
 import random
 from collections import Counter
 from collections.abc import Callable
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 
 PHASES = ("creation", "scheduling", "push", "execute", "report", "callback")
 
@@ -43,8 +43,8 @@ class Point:
     phase: str
     number: int
     delay: float
-    again: float | None
-    """Seconds from the new start to a second blow, if there is one."""
+    again: tuple[float, ...] = ()
+    """Further blows: seconds from each new start to the next one."""
 
     @staticmethod
     def drawn(seed: int) -> Point:
@@ -54,15 +54,24 @@ class Point:
         number = draw.randint(1, LEAST[phase])
         # Now and then while the event is under way, before anybody has answered.
         delay = 0.0 if draw.random() < 0.25 else draw.uniform(0.0, LONGEST[phase])
-        again = draw.uniform(0.0, SOON) if draw.random() < AGAIN else None
+        again = (draw.uniform(0.0, SOON),) if draw.random() < AGAIN else ()
         return Point(seed, phase, number, delay, again)
+
+    @staticmethod
+    def many(seed: int, blows: int) -> Point:
+        """The same, and then blow upon blow: half of them while the backend is still starting."""
+        draw = random.Random(seed)
+        again = [draw.uniform(0.0, draw.choice((1.0, 2 * SOON))) for _ in range(blows - 1)]
+        return replace(Point.drawn(seed), again=tuple(again))
 
     def __str__(self) -> str:
         text = (
             f"seed {self.seed}: kill -9 {1000 * self.delay:.1f} ms after event {self.number} "
             f"of {self.phase}"
         )
-        return text if self.again is None else f"{text}, and {self.again:.2f} s after the new start"
+        if self.again:
+            text += ", and after new starts by " + ", ".join(f"{one:.2f} s" for one in self.again)
+        return text
 
 
 @dataclass
@@ -77,7 +86,7 @@ class Killer:
     @property
     def left(self) -> int:
         """Blows that are still to fall."""
-        return (1 if self.point.again is None else 2) - self.blows
+        return 1 + len(self.point.again) - self.blows
 
     def happened(self, phase: str) -> None:
         """An event of a phase is seen."""
@@ -94,6 +103,7 @@ class Killer:
         self.strike()
 
     def started_again(self) -> None:
-        """The backend is being started after the first blow."""
-        if self.point.again is not None and self.blows == 1:
-            asyncio.get_running_loop().call_later(self.point.again, self._strike)
+        """The backend is being started after a blow."""
+        if self.left:
+            delay = self.point.again[self.blows - 1]
+            asyncio.get_running_loop().call_later(delay, self._strike)

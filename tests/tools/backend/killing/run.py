@@ -1,4 +1,4 @@
-"""A whole run: a backend, its devices and its customer, and a blow or two of kill -9.
+"""A whole run: a backend, its devices and its customer, and blows of kill -9.
 
 The backend is `fotilla backend` in a process of its own, as anybody starts it; devices, customer
 and callback listeners live in the test's process and stay while it dies and is started again, on
@@ -31,7 +31,10 @@ from tools.backend.campaigns.states import CAMPAIGN_FINAL
 RATE = 4.0
 """How fast the devices live: their patience with a server that is gone is made for the field."""
 
-FLEET = (
+Kind = tuple[str, str, bool]
+"""Protocol, delivery, and whether the device gets a licence."""
+
+FLEET: tuple[Kind, ...] = (
     ("lwm2m", "push", True),
     ("lwm2m", "pull", True),
     ("lwm2m", "push", True),
@@ -43,9 +46,8 @@ FLEET = (
     ("omadm", "pull", True),
     ("omadm", "pull", True),
 )
-"""Protocol, delivery, and whether the device gets a licence."""
 
-LIMIT = 120.0  # seconds; only a backend or a device that is stuck takes them
+LIMIT = 120.0  # seconds a blow; only a backend or a device that is stuck takes them
 LOOK = 0.1
 
 PROGRAM = """
@@ -205,23 +207,26 @@ class Run:
         return left
 
 
-async def kill_at(seed: int, folder: Path, store: Store) -> None:
-    """Kill at the point of a seed, and check what is left. Every failure names the point."""
-    point = Point.drawn(seed)
+async def kill_at(
+    point: Point, folder: Path, store: Store, fleet: tuple[Kind, ...] = FLEET, rate: float = RATE
+) -> None:
+    """Kill at a point, and check what is left. Every failure names the point."""
     try:
-        await _kill_at(point, folder, store)
+        await _kill_at(point, folder, store, fleet, rate)
     except Exception as error:
         error.add_note(str(point))
         raise
 
 
-async def _kill_at(point: Point, folder: Path, store: Store) -> None:
+async def _kill_at(
+    point: Point, folder: Path, store: Store, fleet: tuple[Kind, ...], rate: float
+) -> None:
     backend = Served(folder, store.name)
     killer = Killer(point)
     try:
         async with (
-            asyncio.timeout(LIMIT),
-            Runtime.real(seed=point.seed, rate=RATE) as runtime,
+            asyncio.timeout(LIMIT * (1 + len(point.again))),
+            Runtime.real(seed=point.seed, rate=rate) as runtime,
             recording(killer.happened, lambda: not backend.killed) as recorder,
         ):
             await backend.start()
@@ -235,7 +240,7 @@ async def _kill_at(point: Point, folder: Path, store: Store) -> None:
                 recorder,
                 [
                     Meter(runtime, index, protocol, delivery, killer.happened, licensed=licensed)
-                    for index, (protocol, delivery, licensed) in enumerate(FLEET)
+                    for index, (protocol, delivery, licensed) in enumerate(fleet)
                 ],
             )
             killer.strike = run.strike

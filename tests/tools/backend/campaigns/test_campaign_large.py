@@ -85,7 +85,7 @@ async def test_a_part_that_fails_leaves_nothing() -> None:
             backend.writer.submit_row(store.ADD_MEMBER, row)
             return campaign
 
-        backend.engine.book.draft = known_id  # type: ignore[method-assign]
+        backend.engine.book.draft = known_id  # type: ignore[assignment,method-assign]
         with pytest.raises(StoreError):
             await create(backend, names)
         assert await written(backend) == 0

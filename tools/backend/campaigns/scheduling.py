@@ -202,7 +202,7 @@ def _look_again(engine: CampaignEngine, campaign: Campaign, now: float) -> None:
                 turns.try_execute(engine, member, now)
         elif member.active:
             # An entry of an earlier attempt finds this one younger and is dropped.
-            if member.executed and not member.queued:
+            if member.executed and not (member.queued or campaign.status == states.ENDED):
                 continue
             limit = campaign.schedule.limit(member, engine.timing)
             if now >= limit and member.executed:
@@ -405,6 +405,8 @@ def _give_up(engine: CampaignEngine, member: Member, now: float) -> None:
     """A device that began again out of the network queue, was told to install and never said how
     that ended. It may still be installing, so it is not asked once more."""
     reason = member.campaign.kind.wording.expired(member)
+    if not member.queued:
+        member.campaign.unfinished -= 1
     engine.move(member, "end")
     member.reason, member.ending = reason, Ending.TIMEOUT
     engine.note_attempt(member, now)

@@ -1,4 +1,4 @@
-"""Campaigns of three kinds, and everything that can happen to them, in a random order drawn from a
+"""Campaigns of four kinds, and everything that can happen to them, in a random order drawn from a
 seed: after each step the counts agree with the devices, and in the end everything is over."""
 
 from __future__ import annotations
@@ -17,7 +17,7 @@ from tests.tools.backend.test_campaigns import FakeFace, engine, request, turn
 from tests.tools.backend.virtual import virtual
 from tools.backend.backend import Backend
 from tools.backend.campaigns import states
-from tools.backend.campaigns.kinds import FIRMWARE_V1, FIRMWARE_V1_LWM2M, FIRMWARE_V3
+from tools.backend.campaigns.kinds import FILE_V2_OMADM, FIRMWARE_V1, FIRMWARE_V1_LWM2M, FIRMWARE_V3
 from tools.backend.campaigns.records import Campaign, CampaignRequest
 from tools.backend.errors import RequestRefused
 from tools.backend.faces.base import Ending, FaceEvent, FaceKind, Position
@@ -33,6 +33,7 @@ class Scene:
 
     def __init__(self, backend: Backend, face: FakeFace, names: list[str], seed: int) -> None:
         self.backend, self.draw = backend, random.Random(seed)
+        self.file = ""
         self.meters, self.modems = names[:7], names[7:]
         self.faces = {"LWM2M": face, "OMADM": DmFace(backend)}
         self.where = {one: self.draw.choice(CELLS) for one in ids(names)}
@@ -50,18 +51,25 @@ class Scene:
     def asked(self) -> CampaignRequest:
         now = self.backend.time.now()
         start = self.draw.randint(0, 2)
-        kind = self.draw.choice([FIRMWARE_V1, FIRMWARE_V1_LWM2M, FIRMWARE_V3, FIRMWARE_V3])
-        omadm = kind is FIRMWARE_V1
-        return replace(
+        kind = self.draw.choice(
+            [FIRMWARE_V1, FIRMWARE_V1_LWM2M, FIRMWARE_V3, FIRMWARE_V3, FILE_V2_OMADM]
+        )
+        omadm = "OMADM" in kind.protocols
+        what: dict[str, object] = {}
+        if kind is FIRMWARE_V1:
+            what = {"package": "dm", "protocol": "OMADM"}
+        elif kind is FILE_V2_OMADM:
+            what = {"package": self.file, "version_to": "7", "protocol": "OMADM"}
+        asked = replace(
             request(self.some(self.modems if omadm else self.meters)),
             kind=kind,
             start_date=date_text(now + start * DAY),
             end_date=date_text(now + (start + self.draw.randint(0, 3)) * DAY),
-            windows=self.draw.choice(WINDOWS) if kind is FIRMWARE_V3 else (),
+            windows=self.draw.choice(WINDOWS) if kind.version > 1 else (),
             concurrency=self.draw.choice([None, 1, 2]),
             auto_add=kind is FIRMWARE_V3 and self.draw.random() < 0.3,
-            **({"package": "dm", "protocol": "OMADM"} if omadm else {}),
         )
+        return replace(asked, **what)  # type: ignore[arg-type]
 
     async def step(self) -> None:
         name = self.draw.choice(
@@ -194,6 +202,8 @@ def test_whatever_happens_counts_agree_and_everything_ends(
             await backend.add_package(b"x" * 100, name="dm", version="2.0.0", protocol="OMADM")
             await backend.load_devices([{"name": n, "protocol": "OMADM"} for n in names[7:]])
             play = Scene(backend, face, names, seed)
+            file = await backend.add_file(b"a=1", filename="f", version="7", protocol="OMADM")
+            play.file = file.name
             for _ in range(STEPS):
                 await play.step()
                 assert illegal == []

@@ -181,23 +181,29 @@ async def test_an_aborted_device_that_never_reports_is_free_after_the_end_date()
         assert backend.finished.is_set()
 
 
-@rules("BR-070", "BR-078")
-@virtual
-async def test_a_queued_device_that_was_told_to_install_is_not_asked_again() -> None:
-    async with omadm() as (backend, face, [name]):
-        campaign = await backend.engine.create(dm_upgrade(backend, [name]))
-        member = campaign.members[name]
-        await turn(backend, DAY + 5 * HOUR)
-        await powered_up(backend, name)
-        face.tell(name, FaceKind.PROGRESS)
-        face.tell(name, FaceKind.DOWNLOADED)
-        await turn(backend, 1)
-        assert (member.executed, face.installed) == (True, [name])
-        await turn(backend, 9 * HOUR)
-        assert (member.status, member.active, member.queued) == (states.FAILED, False, False)
-        assert backend.engine.book.is_free(name, Lock.FIRMWARE)
-        await powered_up(backend, name)
-        assert face.orders == {} and member.attempts == 2
+@rules("BR-070", "BR-077", "BR-078")
+@pytest.mark.parametrize("stopped", [False, True])
+def test_a_queued_device_that_was_told_to_install_is_not_asked_again(stopped: bool) -> None:
+    @virtual
+    async def scene() -> None:
+        async with omadm() as (backend, face, [name]):
+            campaign = await backend.engine.create(dm_upgrade(backend, [name]))
+            member = campaign.members[name]
+            await turn(backend, DAY + 5 * HOUR)
+            await powered_up(backend, name)
+            face.tell(name, FaceKind.PROGRESS)
+            face.tell(name, FaceKind.DOWNLOADED)
+            await turn(backend, 1)
+            assert (member.executed, face.installed) == (True, [name])
+            assert not stopped or await backend.engine.unqueue(name)
+            await turn(backend, 9 * HOUR)
+            assert (member.status, member.active, member.queued) == (states.FAILED, False, False)
+            assert campaign.unfinished == 0
+            assert backend.engine.book.is_free(name, Lock.FIRMWARE)
+            await powered_up(backend, name)
+            assert face.orders == {} and member.attempts == 2
+
+    scene()
 
 
 # -- devices that are added by themselves ---

@@ -112,6 +112,8 @@ class Campaign:
     """Members whose checks are still to come; not claimed and not counted yet."""
     unplanned: deque[Member] = field(default_factory=deque)
     """Members that have not been told yet when their turn is expected."""
+    expiring: deque[Member] = field(default_factory=deque)
+    """Members that the end has not been brought to yet, once it has come."""
     planned: int = 0
     """How many have been told."""
     planned_in: dict[str, int] = field(default_factory=dict)

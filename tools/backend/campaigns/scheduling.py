@@ -347,6 +347,14 @@ def seen(engine: CampaignEngine, device: str) -> None:
                 arm(engine, campaign, now)
             else:
                 _come_back(engine, campaign, member)
+        elif not _is_looked_for(campaign) and _not_before(member) <= engine.now():
+            # Nobody knew where it was when its turn came; a second entry does no harm.
+            _come_back(engine, campaign, member)
+
+
+def _is_looked_for(campaign: Campaign) -> bool:
+    """Whether the statuses tell of reachability, or a device that is not there uses up its try."""
+    return campaign.kind.accepted == states.NO_DATA or campaign.schedule.counts_absence
 
 
 def _come_back(engine: CampaignEngine, campaign: Campaign, member: Member) -> None:
@@ -368,12 +376,13 @@ def lost(engine: CampaignEngine, device: str) -> None:
 def _expire_some(engine: CampaignEngine, campaign: Campaign) -> bool:
     """The end: whoever has no result by now has failed, but for those that began again out of the
     network queue, which asks for no campaign. Returns whether there are more."""
+    if not campaign.expiring:
+        campaign.expiring.extend(campaign.members.values())
     left = AT_ONCE
-    for member in list(campaign.members.values()):
+    while campaign.expiring and left:
+        member = campaign.expiring.popleft()
         if member.final or member.queued:
             continue
-        if not left:
-            return True
         left -= 1
         tried = member.active
         reason = campaign.kind.wording.expired(member)
@@ -387,7 +396,7 @@ def _expire_some(engine: CampaignEngine, campaign: Campaign) -> bool:
         if campaign.schedule.requeues and reported:
             queue.enter(engine, member)
         engine.drop(member)
-    return False
+    return bool(campaign.expiring)
 
 
 def _let_go(engine: CampaignEngine, campaign: Campaign, now: float) -> None:

@@ -193,6 +193,18 @@ async def test_network_aware_tries_at_every_power_up_until_it_succeeds() -> None
 
 @rules("BR-079")
 @virtual
+async def test_a_device_that_nobody_knew_begins_when_it_comes() -> None:
+    async with omadm() as (backend, face, [name]):
+        face.reachable = lambda _device: False  # type: ignore[method-assign]
+        campaign = await backend.engine.create(dm_upgrade(backend, [name]))
+        await turn(backend, DAY + HOUR)
+        assert campaign.members[name].attempts == 0
+        face.reachable = lambda _device: True  # type: ignore[method-assign]
+        await powered_up(backend, name)
+        assert campaign.members[name].attempts == 1
+
+
+@virtual
 async def test_another_power_up_during_an_attempt_begins_no_second_one() -> None:
     async with omadm() as (backend, _face, [name]):
         campaign = await backend.engine.create(dm_upgrade(backend, [name]))

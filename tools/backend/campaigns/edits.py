@@ -240,7 +240,7 @@ def _check_running(campaign: Campaign, dates: CampaignDates, now: float, end: fl
         ("downloadTimeWindowList", campaign.windows, dates.windows),
         ("installTimeWindowList", campaign.install_windows, dates.install_windows),
     ):
-        if any(window not in new for window in old) or (new and not old):
+        if any(window not in new for window in old):
             raise Refusal.WINDOWS_ONLY_ADDED(field=name)
     for name, old_text, new_text in (
         ("downloadAfterDate", campaign.download_after, dates.download_after),

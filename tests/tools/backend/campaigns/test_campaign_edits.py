@@ -12,6 +12,7 @@ from tests.tools.backend.test_campaigns import engine, request, statuses, turn
 from tests.tools.backend.virtual import virtual
 from tools.backend.backend import Backend
 from tools.backend.campaigns import edits, states
+from tools.backend.campaigns.kinds import SOFTWARE_V2
 from tools.backend.campaigns.records import Campaign, CampaignDates
 from tools.backend.errors import RequestRefused
 from tools.backend.faces.base import Ending, FaceKind
@@ -364,3 +365,20 @@ async def test_an_attempt_that_ends_after_an_abort_leaves_counts_right() -> None
         await turn(backend, 1)
         assert (campaign.unfinished, campaign.active) == (0, 0)
         assert campaign.members[names[0]].status == states.SUCCESS
+
+
+@rules("BR-010")
+@virtual
+async def test_v2_takes_more_windows_after_the_start_and_gives_none_up() -> None:
+    async with engine(timing="documented") as (backend, face, _firmware, [name, *_rest]):
+        backend.engine.attach("HTTP", face)
+        await backend.add_package(b"x", name="http", version="2.0.0", protocol="HTTP")
+        await backend.load_devices([{"name": name, "protocol": "HTTP"}])
+        campaign = await planned(backend, [name], kind=SOFTWARE_V2, package="http", protocol="HTTP")
+        await turn(backend, DAY + HOUR)
+        assert campaign.status == states.SCHEDULED
+        await backend.engine.redate(campaign, dates(campaign, windows=((1, 5),)))
+        await backend.engine.redate(campaign, dates(campaign, windows=((1, 5), (20, 24))))
+        with pytest.raises(RequestRefused, match="only be added"):
+            await backend.engine.redate(campaign, dates(campaign, windows=((20, 24),)))
+        assert campaign.windows == ((1, 5), (20, 24))

@@ -25,17 +25,16 @@ ADDRESS = ("10.0.0.1", 5683)
 DEVICES = 3
 
 # What has become durable, in order; written by the database itself.
-AUDIT = """
-CREATE TABLE audit (number INTEGER PRIMARY KEY, campaign TEXT, device_id TEXT, status TEXT);
-CREATE TRIGGER audit_devices AFTER UPDATE OF status ON campaign_devices
-WHEN old.status != new.status BEGIN
-  INSERT INTO audit (campaign, device_id, status) VALUES (new.campaign, new.device_id, new.status);
-END;
-CREATE TRIGGER audit_campaigns AFTER UPDATE OF status ON campaigns
-WHEN old.status != new.status BEGIN
-  INSERT INTO audit (campaign, device_id, status) VALUES (new.id, '', new.status);
-END
-"""
+AUDIT = (
+    "CREATE TABLE audit (number INTEGER PRIMARY KEY, campaign TEXT, device_id TEXT, status TEXT)",
+    "CREATE TRIGGER audit_devices AFTER UPDATE OF status ON campaign_devices"
+    " WHEN old.status != new.status BEGIN"
+    " INSERT INTO audit (campaign, device_id, status)"
+    " VALUES (new.campaign, new.device_id, new.status); END",
+    "CREATE TRIGGER audit_campaigns AFTER UPDATE OF status ON campaigns"
+    " WHEN old.status != new.status BEGIN"
+    " INSERT INTO audit (campaign, device_id, status) VALUES (new.id, '', new.status); END",
+)
 
 
 def config_of(path: Path, listener: ScriptedListener) -> BackendConfig:
@@ -46,7 +45,8 @@ def config_of(path: Path, listener: ScriptedListener) -> BackendConfig:
 
 async def watched(backend: Backend) -> None:
     def work(connection: Connection) -> None:
-        connection.connection.driver_connection.executescript(AUDIT)  # type: ignore[union-attr]
+        for statement in AUDIT:
+            connection.exec_driver_sql(statement)
 
     await backend.writer.submit(work)
 

@@ -30,7 +30,7 @@ async def test_killed_by_its_listener(tmp_path: Path) -> None:
     backend = BackendProcess(tmp_path)
     await backend.start()
     with database(tmp_path) as connection:
-        connection.executescript(AUDIT)
+        connection.executescript(";".join(AUDIT))
     connection.close()
     struck = asyncio.Event()
     accepted: list[tuple[int, dict[str, object]]] = []

@@ -53,7 +53,7 @@ class SqliteStore:
 
     async def watch(self) -> None:
         with closing(self._connected()) as connection:
-            connection.executescript(AUDIT)
+            connection.executescript(";".join(AUDIT))
 
     async def rows(self, query: str) -> list[Row]:
         with closing(self._connected()) as connection:

@@ -6,8 +6,9 @@ import asyncio
 import secrets
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
-from functools import partial
+from functools import cached_property, partial
 
+from fastapi import FastAPI
 from sqlalchemy import Connection
 
 from agent.runtime.journal import Ring
@@ -90,12 +91,22 @@ class Backend(NamedFaces, Administration):
         self._listeners: dict[str, AsgiListener] = {}
         self.requests: RequestFigures = {}
         """What was asked of `app` and `admin_app`, for the metrics."""
-        self.app = build_app(self)
         self.page = Page(self)
         """The web page: what its routes in `admin_app` read."""
         self.admin_token = self.config.admin_token or new_token()
-        self.admin_app = build_admin_app(self, self.admin_token)
+
+    # Made when somebody asks: hundreds of routes cost more than all the rest of a backend, and one
+    # in virtual time often serves neither.
+
+    @cached_property
+    def app(self) -> FastAPI:
+        """The REST API as an ASGI application, whether or not a listener serves it."""
+        return build_app(self)
+
+    @cached_property
+    def admin_app(self) -> FastAPI:
         """What `config.admin` serves: administration, with a token of its own."""
+        return build_admin_app(self, self.admin_token)
 
     # -- life ---
 

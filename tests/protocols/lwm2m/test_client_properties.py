@@ -193,7 +193,8 @@ def test_what_was_written_is_read_back(path: Path, value: object, content_format
             answer = await built.send(Code.PUT, name, body, content_format=content_format)
             if answer.code == Code.CHANGED and path != (3, 0, 13):
                 kept = await built.value(name)
-                assert kept == value or isinstance(kept, float)
+                # Plain text names no type: a number written to a string is its digits.
+                assert kept == value or isinstance(kept, float) or kept == str(value)
                 built.device.reboot("test")
                 await built.registration()
                 assert await built.value(name) == kept

@@ -6,7 +6,7 @@ import asyncio
 import secrets
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
-from functools import cached_property, partial
+from functools import cached_property
 
 from fastapi import FastAPI
 from sqlalchemy import Connection
@@ -21,7 +21,6 @@ from tools.backend.callbacks.service import Callbacks
 from tools.backend.campaigns import states
 from tools.backend.campaigns.engine import CampaignEngine
 from tools.backend.campaigns.records import Campaign, CampaignRequest
-from tools.backend.campaigns.scheduling import give_places
 from tools.backend.config import BackendConfig
 from tools.backend.device_logs import DeviceLogs
 from tools.backend.errors import StoreError
@@ -139,7 +138,7 @@ class Backend(NamedFaces, Administration):
         )
         operator = self._operator = OperatorNetwork(self.runtime, writer, self.time, self.inventory)
         engine.cell_of, engine.cell_limit = operator.cell_of, operator.cells.limit
-        operator.cells.on_change = partial(give_places, engine)
+        operator.cells.on_change = engine.cell_changed
         operator.on_attach.append(lambda attachment: engine.attached(attachment.device_id))
         operator.on_detach.append(engine.detached)
         licences = self._licences = Licences(writer, self.inventory, self.time, engine)

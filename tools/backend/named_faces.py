@@ -70,10 +70,6 @@ class NamedFaces(abc.ABC):
         return self.url(HttpFace.name)
 
     @property
-    def omadm_address(self) -> tuple[str, int] | None:
-        return self.address(OmadmFace.name)
-
-    @property
     def omadm_url(self) -> str:
         """Where OMA-DM devices begin sessions."""
         return self.url(OmadmFace.name)

@@ -203,6 +203,7 @@ async def _serve(
             # What was loaded lives as long as the process; the collector need not go through it
             # again and again, and hold up everybody meanwhile.
             gc.freeze()
+            backend.engine.keep = gc.freeze
             try:
                 devices = [
                     f"{face.listener.title} on {backend.url(name)}"

@@ -81,6 +81,7 @@ class Host:
     def __init__(self, backend: Backend, options: Options) -> None:
         self._backend = backend
         self._options = options
+        backend.engine.keep = gc.freeze  # as `fotilla backend` does
         backend.engine.attach("LWM2M", Obedient())  # type: ignore[arg-type]
         backend.engine.cell_of = lambda device_id: f"cell-{int(device_id) % options.cells}"
 

@@ -9,7 +9,6 @@ the checks anew.
 from __future__ import annotations
 
 import asyncio
-import gc
 from collections.abc import Sequence
 from typing import TYPE_CHECKING
 
@@ -60,9 +59,7 @@ async def _members_for(
     members: list[Member] = []
     for start in range(0, len(devices), CHECKED_AT_ONCE):
         if start:
-            # What lives as long as the backend is kept from the garbage collector: it would look at
-            # all of them again and again, and stop everybody else meanwhile.
-            gc.freeze()
+            engine.keep()
             await asyncio.sleep(0)
         for device_id in devices[start : start + CHECKED_AT_ONCE]:
             check_device_id(device_id)

@@ -85,6 +85,10 @@ class CampaignEngine:
         self.cell_of: Callable[[str], str] = lambda _device_id: ""
         """The serving cell of an attached device, empty for any other."""
         self.cell_limit: Callable[[str], int] = lambda _cell: CELL_LIMIT
+        self.keep: Callable[[], None] = lambda: None
+        """Called between the parts of a large campaign, whose devices live as long as the backend.
+        A process that is nothing else keeps them from the garbage collector, which would look at
+        all of them again and again and hold up everybody meanwhile."""
         self.auto_assign: Callable[[str, Sequence[Device]], bool] = lambda _account, _devices: True
         """Assign licences to all of these devices, or to none."""
 

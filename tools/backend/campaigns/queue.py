@@ -12,6 +12,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
+from tools.backend.campaigns import turns
 from tools.backend.faces.base import same_version
 from tools.backend.inventory import ACTIVE
 
@@ -58,8 +59,6 @@ def supersede(engine: CampaignEngine, member: Member) -> None:
 
 def power_up(engine: CampaignEngine, device: Device) -> None:
     """A device has come up: begin again what it waits for."""
-    from tools.backend.campaigns import turns
-
     member = engine.book.queued.get(device.name)
     if member is None or not engine.book.is_free(device.name, member.campaign.kind.lock):
         return

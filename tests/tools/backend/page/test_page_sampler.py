@@ -155,20 +155,20 @@ moves = st.lists(
 
 @given(moves)
 def test_series_agrees_with_the_truth(steps: list[tuple[float, int, str]]) -> None:
-    """At the end, and at the end of every step of one second in which something happened."""
+    """At the last change in every step of one second in which something happened."""
     world = World(10)
-    truth: dict[float, dict[str, int]] = {}
+    truth: dict[float, tuple[float, dict[str, int]]] = {}
     for pause, number, status in steps:
         world.now += pause
         world.move(number, status)
         held = [member.status for member in world.campaign.members.values()]
-        truth[world.now // 1.0] = {name: held.count(name) for name in set(held)}
+        truth[world.now // 1.0] = world.now, {name: held.count(name) for name in set(held)}
     times, counts = world.series()
     assert times == sorted(times)
     assert all(len(column) == len(times) for column in counts.values())
     assert [sum(column) for column in zip(*counts.values(), strict=True)] == [10] * len(times)
-    for second, expected in truth.items():
-        assert world.at(second + 0.999_999) == expected
+    for instant, expected in truth.values():
+        assert world.at(instant) == expected
 
 
 @given(st.integers(2, 40), st.floats(0.05, 4_000.0))

@@ -170,7 +170,7 @@ export function campaignView(root, { name, parameters, failed, ready }) {
     numbers(data);
     history = data.history;
     chart.show(history);
-    chart.say(data.since > data.created + 1
+    chart.say(data.since > data.created
       ? `Since the backend was started, ${instant(data.since)}; what was before is not kept.`
       : "Since the campaign was made.");
     patch(about, facts([

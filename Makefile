@@ -13,7 +13,7 @@ help:
 	@echo 'make test     the test suite'
 	@echo 'make lint     ruff, mypy --strict, one-way imports'
 	@echo 'make interop  against real peers: Leshan, gooseBit, SWUpdate, mosquitto, nginx and more (installs them)'
-	@echo 'make sweeps   the exhaustive tests (slow)'
+	@echo 'make sweeps   the exhaustive tests, and new examples for every property (slow)'
 	@echo 'make bench    speed and memory beside their yardsticks, in bench-results/latest.json'
 
 install: $(STAMP)
@@ -49,6 +49,7 @@ interop: $(STAMP)
 
 sweeps: $(STAMP)
 	$(BIN)/python -m pytest tests/sweeps
+	$(BIN)/python -m pytest -n auto --dist loadfile -m hypothesis --hypothesis-profile=explore
 
 # After a change of dependencies; needs uv.
 lock:

@@ -15,7 +15,7 @@ from firmware_images.source import ByteSource, as_source
 from protocols.coap.blockwise import OnBlock, Transfer
 from protocols.coap.errors import EndpointClosed, RequestFailed, RequestReset
 from protocols.coap.message import Message
-from protocols.coap.message_layer import MessageLayer, Trace, UdpPeer
+from protocols.coap.message_layer import MessageLayer, Trace
 from protocols.coap.numbers import Code
 from protocols.coap.observe import Observation
 from protocols.coap.options import Options, make_options
@@ -23,6 +23,7 @@ from protocols.coap.peer import Peer
 from protocols.coap.request_layer import Handler, OnResult, RequestHandle, RequestLayer
 from protocols.coap.stages import DatagramStage, MessageStage
 from protocols.coap.tuning import DEFAULT_TUNING, TransportTuning
+from protocols.coap.udp_peer import UdpPeer
 from protocols.coap.uri import CoapUri
 
 __all__ = ["CoapEndpoint"]

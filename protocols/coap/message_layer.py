@@ -27,39 +27,25 @@ the wheel that is handed in. What the caller starts takes its time from the ``no
 from __future__ import annotations
 
 from collections.abc import Callable
-from sys import intern
 from typing import Protocol
 from weakref import WeakValueDictionary
 
 from agent.runtime.network import MAX_DATAGRAM, Address
 from agent.runtime.random import DeviceRandom
 from agent.runtime.wheel import Timer, TimerWheel
-from protocols.coap.errors import CoapFormatError, RequestFailed, RequestReset, RequestTimeout
+from protocols.coap.errors import CoapFormatError, RequestReset, RequestTimeout
 from protocols.coap.message import Message, decode_datagram, encode_datagram
 from protocols.coap.numbers import Code
 from protocols.coap.peer import Peer
 from protocols.coap.stages import DatagramStage
 from protocols.coap.tuning import TransportTuning
+from protocols.coap.udp_peer import RECENT, SMALL_REPLY, Context, Outgoing, UdpPeer, empty_message
 
-__all__ = ["Address", "Context", "Exchange", "MessageLayer", "Trace", "UdpPeer", "Upper"]
+__all__ = ["Address", "Exchange", "MessageLayer", "Trace", "Upper"]
 
 Trace = Callable[[str, Address, int, int, Message], None]
 
 CON, NON, ACK, RST = 0, 1, 2, 3
-
-RECENT = 8  # ids remembered per peer: more than NSTART allows in flight from any honest one
-SMALL_REPLY = 64  # a reply of this size is kept for all recent ids; a larger one for the newest
-KEPT_LIMIT = 32  # POSTs and DELETEs of one peer within EXCHANGE_LIFETIME; the oldest go first
-
-
-class Context(Protocol):
-    """What the request layer attaches to a confirmable message of its own."""
-
-    def acknowledged(self, now: float) -> None:
-        """The peer has it (an empty ACK came); a response may follow separately."""
-
-    def failed(self, error: RequestFailed) -> None:
-        """It was reset or never acknowledged."""
 
 
 class Upper(Protocol):
@@ -76,77 +62,6 @@ class Upper(Protocol):
 
     def incoming_reset(self, peer: Peer, mid: int) -> None:
         """The peer rejected the non-confirmable message ``mid``."""
-
-
-class _Outgoing:
-    """A confirmable message on its way."""
-
-    __slots__ = ("context", "data", "due", "interval", "mid", "tries")
-
-    def __init__(self, mid: int, data: bytes, context: Context | None) -> None:
-        self.mid = mid
-        self.data = data
-        self.context = context
-        self.due = 0.0
-        self.interval = 0.0
-        self.tries = 0
-
-
-def _empty(mtype: int, mid: int) -> bytes:
-    return bytes((0x40 | mtype << 4, 0, mid >> 8, mid & 0xFF))
-
-
-class UdpPeer(Peer):
-    """A peer and what the message layer knows of it."""
-
-    __slots__ = (
-        "__weakref__",
-        "address",
-        "backlog",
-        "heard",
-        "kept",
-        "layer",
-        "mid",
-        "newest",
-        "outgoing",
-        "recent",
-        "timer",
-    )
-
-    def __init__(self, layer: MessageLayer, address: Address, mid: int) -> None:
-        host = f"[{address[0]}]" if ":" in address[0] else address[0]
-        # Interned: a fleet has one server, and each device a handle for it.
-        super().__init__("coap", intern(f"{host}:{address[1]}"))
-        self.layer = layer
-        self.address = address
-        self.mid = mid
-        self.newest = -1
-        self.heard = 0.0
-        self.recent: dict[int, bytes | None] | None = None
-        self.kept: dict[int, tuple[float, bytes | None]] | None = None
-        self.outgoing: list[_Outgoing] = []
-        self.backlog: list[_Outgoing] | None = None  # seldom used, and an empty deque is 760 bytes
-        self.timer: Timer | None = None
-
-    def next_mid(self) -> int:
-        self.mid = mid = (self.mid + 1) & 0xFFFF
-        return mid
-
-    def expire(self, now: float) -> None:
-        self.layer.handle_timer(self, now)
-
-    @property
-    def busy(self) -> bool:
-        return bool(self.outgoing or self.backlog)
-
-    def expire_kept(self, now: float) -> None:
-        """Forget the replies that no duplicate can ask for any more."""
-        kept = self.kept
-        while kept:
-            oldest = next(iter(kept))
-            if kept[oldest][0] > now:
-                return
-            del kept[oldest]
 
 
 class Exchange:
@@ -323,10 +238,10 @@ class MessageLayer:
             if known:
                 if recent is None:
                     recent = peer.recent = {}
-                recent[mid] = _empty(ACK, mid)
+                recent[mid] = empty_message(ACK, mid)
                 if len(recent) > RECENT:
                     del recent[next(iter(recent))]
-            elif recent and recent.get(mid) == _empty(ACK, mid):
+            elif recent and recent.get(mid) == empty_message(ACK, mid):
                 self._counters["duplicates"] += 1
                 known = True
             self._send_empty(peer, ACK if known else RST, mid, now)
@@ -362,7 +277,7 @@ class MessageLayer:
                 recent[newest] = None
             peer.newest = mid
         if message.code == 2 or message.code == 4:
-            self._keep(peer, mid, now)
+            peer.keep(mid, now, now + self._tuning.exchange_lifetime)
         exchange = Exchange(self, peer, mid, confirmable, message)
         try:
             answer = self._upper.incoming_request(exchange, message, now)
@@ -406,17 +321,6 @@ class MessageLayer:
         del recent[mid]
         return False
 
-    def _keep(self, peer: UdpPeer, mid: int, now: float) -> None:
-        kept = peer.kept
-        if kept is None:
-            kept = peer.kept = {}
-        else:
-            peer.expire_kept(now)
-            kept.pop(mid, None)  # in order of age
-            if len(kept) >= KEPT_LIMIT:
-                del kept[next(iter(kept))]
-        kept[mid] = (now + self._tuning.exchange_lifetime, None)
-
     def _reply(self, exchange: Exchange, answer: Message, now: float) -> None:
         """The piggybacked response (section 5.2.1), or the NON one to a NON request (5.2.3)."""
         peer = exchange.peer
@@ -428,21 +332,8 @@ class MessageLayer:
         if self.trace is not None:
             self.trace(">", peer.address, mtype, mid, answer)
         exchange.state = Exchange.DONE
-        self._remember(peer, exchange.mid, data)
+        peer.remember(exchange.mid, data)
         self._put(peer, data, now)
-
-    @staticmethod
-    def _remember(peer: UdpPeer, mid: int, data: bytes) -> None:
-        recent = peer.recent
-        if (
-            recent is not None
-            and mid in recent
-            and (mid == peer.newest or len(data) <= SMALL_REPLY)
-        ):
-            recent[mid] = data
-        kept = peer.kept
-        if kept and mid in kept:
-            kept[mid] = (kept[mid][0], data)
 
     # -- deferred answers -----------------------------------------------------------------------
 
@@ -453,8 +344,8 @@ class MessageLayer:
         if exchange.state != Exchange.WAITING:
             return
         exchange.state = Exchange.EMPTY_ACKED
-        data = _empty(ACK, exchange.mid)
-        self._remember(exchange.peer, exchange.mid, data)
+        data = empty_message(ACK, exchange.mid)
+        exchange.peer.remember(exchange.mid, data)
         self._trace_empty(exchange.peer, ACK, exchange.mid)
         self._put(exchange.peer, data, self._now())
 
@@ -484,7 +375,7 @@ class MessageLayer:
         if not confirmable:
             self._put(peer, data, self._now())
             return mid
-        outgoing = _Outgoing(mid, data, context)
+        outgoing = Outgoing(mid, data, context)
         if len(peer.outgoing) >= self._tuning.nstart:
             if peer.backlog is None:
                 peer.backlog = []
@@ -503,7 +394,7 @@ class MessageLayer:
                 self._launch_waiting(peer, self._now())
                 return
 
-    def _launch(self, peer: UdpPeer, outgoing: _Outgoing, now: float) -> None:
+    def _launch(self, peer: UdpPeer, outgoing: Outgoing, now: float) -> None:
         tuning = self._tuning
         # Section 4.2: between ACK_TIMEOUT and ACK_TIMEOUT * ACK_RANDOM_FACTOR.
         outgoing.interval = self._random.uniform(
@@ -529,7 +420,7 @@ class MessageLayer:
         elif not peer.outgoing and peer.timer is not None:
             self.wheel.disarm(peer.timer)
 
-    def _settle(self, peer: UdpPeer, mid: int, now: float) -> _Outgoing | None:
+    def _settle(self, peer: UdpPeer, mid: int, now: float) -> Outgoing | None:
         """The confirmable message that ``mid`` acknowledges or rejects, taken off the list."""
         for outgoing in peer.outgoing:
             if outgoing.mid == mid:
@@ -540,7 +431,7 @@ class MessageLayer:
 
     def handle_timer(self, peer: UdpPeer, now: float) -> None:
         """Retransmit to ``peer`` what is due, and give up what was sent MAX_RETRANSMIT times."""
-        given_up: list[_Outgoing] = []
+        given_up: list[Outgoing] = []
         for outgoing in list(peer.outgoing):
             if outgoing.due > now:
                 continue
@@ -573,13 +464,13 @@ class MessageLayer:
     def ping(self, peer: UdpPeer, context: Context) -> None:
         """Section 4.3: an Empty confirmable message; the Reset that answers it is the pong."""
         mid = peer.next_mid()
-        outgoing = _Outgoing(mid, _empty(CON, mid), context)
+        outgoing = Outgoing(mid, empty_message(CON, mid), context)
         self._trace_empty(peer, CON, mid)
         self._launch(peer, outgoing, self._now())
 
     def _send_empty(self, peer: UdpPeer, mtype: int, mid: int, now: float) -> None:
         self._trace_empty(peer, mtype, mid)
-        self._put(peer, _empty(mtype, mid), now)
+        self._put(peer, empty_message(mtype, mid), now)
 
     def _trace_empty(self, peer: UdpPeer, mtype: int, mid: int) -> None:
         if self.trace is not None:

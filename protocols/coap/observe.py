@@ -12,12 +12,12 @@ from collections.abc import Callable
 
 from protocols.coap.errors import RequestFailed
 from protocols.coap.message import Message
-from protocols.coap.message_layer import Context
 from protocols.coap.numbers import Code, OptionNumber
 from protocols.coap.options import Options, encode_uint
 from protocols.coap.peer import Peer
 from protocols.coap.request_layer import Lower, slice_body
 from protocols.coap.stages import MessageStage
+from protocols.coap.udp_peer import Context
 
 __all__ = ["Observation"]
 

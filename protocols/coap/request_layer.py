@@ -19,12 +19,13 @@ from agent.runtime.random import DeviceRandom
 from agent.runtime.wheel import Timer, TimerWheel
 from protocols.coap.errors import CoapError, RequestFailed, RequestTimeout
 from protocols.coap.message import Message, response
-from protocols.coap.message_layer import Context, Exchange
+from protocols.coap.message_layer import Exchange
 from protocols.coap.numbers import Code, OptionNumber
 from protocols.coap.options import Block, Options, encode_uint
 from protocols.coap.peer import Peer
 from protocols.coap.stages import MessageStage
 from protocols.coap.tuning import TransportTuning
+from protocols.coap.udp_peer import Context
 
 __all__ = ["Handler", "Lower", "OnResult", "RequestHandle", "RequestLayer", "slice_body"]
 

@@ -16,7 +16,7 @@ from protocols.coap import (
     make_options,
     response,
 )
-from protocols.coap.message_layer import KEPT_LIMIT, RECENT
+from protocols.coap.udp_peer import KEPT_LIMIT, RECENT
 from tests.protocols.coap.wire import (
     ACK,
     CON,

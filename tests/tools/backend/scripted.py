@@ -19,8 +19,8 @@ from protocols.coap import (
     response,
 )
 from protocols.coap.blockwise import BodyAssembler
-from protocols.coap.message_layer import UdpPeer
 from protocols.coap.observe import Observation
+from protocols.coap.udp_peer import UdpPeer
 
 TEXT = make_options(content_format=0)
 RANDOM_GROUP = 7000

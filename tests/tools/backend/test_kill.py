@@ -18,7 +18,7 @@ import httpx
 
 from agent.runtime.runtime import Runtime
 from protocols.coap import Exchange, Message
-from protocols.coap.message_layer import UdpPeer
+from protocols.coap.udp_peer import UdpPeer
 from tests.tools.backend.process import BackendProcess, Killed, ok
 from tests.tools.backend.rules_marker import rules
 from tests.tools.backend.scripted import ScriptedDevice

@@ -30,7 +30,7 @@ from protocols.coap import (
     make_options,
     response,
 )
-from protocols.coap.message_layer import UdpPeer
+from protocols.coap.udp_peer import UdpPeer
 from protocols.lwm2m import codecs
 from tools.backend.campaigns.kinds import FIRMWARE_V3
 from tools.backend.errors import ListenerRefused

@@ -19,7 +19,7 @@ from protocols.coap import (
     code_text,
     make_options,
 )
-from protocols.coap.message_layer import UdpPeer
+from protocols.coap.udp_peer import UdpPeer
 from protocols.lwm2m import codecs
 from protocols.lwm2m.model import type_of
 from protocols.lwm2m.records import Value

@@ -26,7 +26,7 @@ from typing import TYPE_CHECKING
 
 from agent.runtime.wheel import Timer
 from protocols.coap import Code, Message, RequestFailed, code_text, make_options
-from protocols.coap.message_layer import UdpPeer
+from protocols.coap.udp_peer import UdpPeer
 from protocols.lwm2m import codecs
 from protocols.lwm2m.records import Value
 from tools.backend.campaigns.states import next_state

@@ -182,6 +182,8 @@ class MqttClient(ABC):
             self._connection.close()
         elif not self.registered:
             self.registered = True
+            # Whoever counts devices that were heard of looks when something is recorded.
+            self.device.record(MACHINE, "CONNECTED", "CONNECTED", "subscribed")
             runtime = self.device.runtime
             runtime.metrics.registration.record(runtime.clock.now() - self._opened)
             self.device.run(self.ready, self._session_present)

@@ -470,8 +470,10 @@ class OmadmClient:
             heard=tuple(heard),
         )
         ended = await self._talker.talk(plan)
-        if ended.phase is Phase.DONE:
+        if ended.phase is Phase.DONE and not self.registered:
             self.registered = True
+            # Whoever counts devices that were heard of looks when something is recorded.
+            self.device.record(REACHED, "OFFLINE", "ONLINE", "a session ended well")
         # A server that aborts has its reasons: coming back at once would not change them.
         well = ended.phase in (Phase.DONE, Phase.ABORTED)
         if well:

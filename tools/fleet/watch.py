@@ -32,7 +32,12 @@ STATES = (
 )
 FINAL = frozenset({UPDATED, FAILED, BRICKED})
 # What became of the way to the server, in the terms of each kind of protocol.
-_CUT_OFF = {"check-in": "OFFLINE", "connection": "WAITING", "registration": "UNREGISTERED"}
+_CUT_OFF = {
+    "check-in": "OFFLINE",
+    "connection": "WAITING",
+    "management server": "OFFLINE",
+    "registration": "UNREGISTERED",
+}
 _LABELS = {state: state.name.lower() for state in State}
 
 

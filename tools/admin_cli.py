@@ -15,7 +15,7 @@ from typing import Annotated, Any
 
 import typer
 
-from tools.admin_client import AdminClient, AdminRefused, Where, find, segment
+from tools.admin_client import CA_VARIABLE, AdminClient, AdminRefused, Where, find, segment
 from tools.fleet.spec import SpecError, parse_seconds
 from tools.image_files import write_file
 
@@ -74,6 +74,15 @@ def options(
             "--token-file", metavar="PATH", help="Default: the token in FOTILLA_ADMIN_TOKEN."
         ),
     ] = None,
+    ca: Annotated[
+        Path | None,
+        typer.Option(
+            "--ca",
+            metavar="PEM",
+            envvar=CA_VARIABLE,
+            help="Who may have signed the backend's certificate; default: whom the system trusts.",
+        ),
+    ] = None,
     as_json: Annotated[
         bool, typer.Option("--json", help="Print what the backend answers.")
     ] = False,
@@ -81,7 +90,7 @@ def options(
     """Say whom to ask."""
     if ctx.resilient_parsing or ctx.invoked_subcommand is None:
         return
-    ctx.obj = lambda: _Asked(find(ready_file, url, token_file), as_json)
+    ctx.obj = lambda: _Asked(find(ready_file, url, token_file, ca), as_json)
 
 
 def _ask(ctx: typer.Context, method: str, path: str, **more: Any) -> Any:

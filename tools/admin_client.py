@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import ssl
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -15,6 +16,8 @@ from tools.backend.errors import BackendError
 
 URL_VARIABLE = "FOTILLA_ADMIN_URL"
 TOKEN_VARIABLE = "FOTILLA_ADMIN_TOKEN"
+CA_VARIABLE = "FOTILLA_ADMIN_CA"
+"""Read by the command itself, as an option."""
 
 DEFAULT_URL = "http://127.0.0.1:8081"
 
@@ -32,13 +35,15 @@ class Where:
 
     url: str
     token: str = field(repr=False)
+    authorities: Path | None = None
+    """PEM file of who may have signed the backend's certificate; None: whom the system trusts."""
 
 
-def from_ready_file(path: Path) -> Where:
+def from_ready_file(path: Path, authorities: Path | None = None) -> Where:
     """What a running backend has written. Raises AdminRefused."""
     try:
         admin = json.loads(path.read_bytes())["admin"]
-        return Where(str(admin["url"]), str(admin["token"]))
+        return Where(str(admin["url"]), str(admin["token"]), authorities)
     except OSError as error:
         raise AdminRefused(
             f"{path}: {error.strerror}; a backend writes it when it serves"
@@ -47,7 +52,12 @@ def from_ready_file(path: Path) -> Where:
         raise AdminRefused(f"{path}: not the ready file of a backend") from None
 
 
-def find(ready_file: Path | None, url: str | None, token_file: Path | None) -> Where:
+def find(
+    ready_file: Path | None,
+    url: str | None,
+    token_file: Path | None,
+    authorities: Path | None = None,
+) -> Where:
     """The backend that is meant: by its ready file, or else by options and environment. Raises
     AdminRefused."""
     if ready_file is not None:
@@ -55,7 +65,7 @@ def find(ready_file: Path | None, url: str | None, token_file: Path | None) -> W
             raise AdminRefused(
                 "--ready-file says what --url and --token-file say: give one of them"
             )
-        return from_ready_file(ready_file)
+        return from_ready_file(ready_file, authorities)
     token = os.environ.get(TOKEN_VARIABLE, "")
     if token_file is not None:
         try:
@@ -69,7 +79,17 @@ def find(ready_file: Path | None, url: str | None, token_file: Path | None) -> W
         raise AdminRefused(
             f"the administrator's token is missing: --ready-file, --token-file or {TOKEN_VARIABLE}"
         )
-    return Where(url or os.environ.get(URL_VARIABLE) or DEFAULT_URL, token)
+    return Where(url or os.environ.get(URL_VARIABLE) or DEFAULT_URL, token, authorities)
+
+
+def tls_context(authorities: Path | None) -> ssl.SSLContext:
+    """What a client trusts. Raises AdminRefused."""
+    try:
+        return ssl.create_default_context(cafile=authorities)
+    except ssl.SSLError:
+        raise AdminRefused(f"{authorities}: not a PEM file of certificates") from None
+    except OSError as error:
+        raise AdminRefused(f"{authorities}: {error.strerror or error}") from None
 
 
 def segment(text: str) -> str:
@@ -88,6 +108,7 @@ class AdminClient:
                 headers={"Authorization": f"Bearer {where.token}"},
                 timeout=TIMEOUT,
                 trust_env=False,
+                verify=tls_context(where.authorities),
             )
         except (httpx.InvalidURL, ValueError):
             raise AdminRefused(f"{where.url!r} is not a URL") from None

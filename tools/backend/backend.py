@@ -199,7 +199,10 @@ class Backend(NamedFaces, Administration):
         if self.config.rest is not None:
             await self._listen("rest", AsgiListener(self.app, self.config.rest))
         if self.config.admin is not None:
-            await self._listen("admin", AsgiListener(self.admin_app, self.config.admin, "admin"))
+            await self._listen(
+                "admin",
+                AsgiListener(self.admin_app, self.config.admin, "admin", self.config.admin_tls),
+            )
         self._serving = True
 
     async def _listen(self, name: str, listener: AsgiListener) -> None:
@@ -356,6 +359,14 @@ class Backend(NamedFaces, Administration):
         """Where administrators come; None without a listener."""
         listener = self._listeners.get("admin")
         return None if listener is None else listener.local
+
+    @property
+    def admin_url(self) -> str | None:
+        """The same as a URL."""
+        if self.admin_address is None:
+            return None
+        scheme = "http" if self.config.admin_tls is None else "https"
+        return f"{scheme}://{authority(self.admin_address)}"
 
     # -- what it knows ---
 

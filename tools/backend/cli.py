@@ -83,6 +83,13 @@ def backend(
         str,
         typer.Option("--admin", metavar="HOST:PORT", help="Where administrators come; 0: any."),
     ] = "127.0.0.1:8081",
+    admin_cert: Annotated[
+        Path | None,
+        typer.Option("--admin-cert", metavar="FILE", help="PEM certificate of that listener."),
+    ] = None,
+    admin_key: Annotated[
+        Path | None, typer.Option("--admin-key", metavar="FILE", help="Its PEM key.")
+    ] = None,
     admin_token_file: Annotated[
         Path | None,
         typer.Option(
@@ -157,6 +164,8 @@ def backend(
             listen=listen,
             rest=rest,
             admin=admin,
+            admin_cert=admin_cert,
+            admin_key=admin_key,
             admin_token_file=admin_token_file,
             open_metrics=open_metrics,
             example=example,

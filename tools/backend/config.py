@@ -41,6 +41,8 @@ class BackendConfig:
     """None serves no REST listener; `Backend.app` can be called in-process all the same."""
     admin: tuple[str, int] | None = None
     """Where administrators come; None as for `rest`, with `Backend.admin_app`."""
+    admin_tls: TlsFiles | None = None
+    """With them administrators come over TLS; `client_ca` is not used."""
     open_metrics: bool = False
     """Whether `/metrics` asks for no token."""
     admin_token: str = field(default="", repr=False)

@@ -76,6 +76,9 @@ class ServeOptions:
     """Of message ids and tokens, together with the number of the start."""
     admin: str = "127.0.0.1:8081"
     """Where administrators come: loopback, unless somebody says otherwise."""
+    admin_cert: Path | None = None
+    """PEM files; with both it speaks TLS."""
+    admin_key: Path | None = None
     example: bool = False
     """Put in accounts, devices, firmwares and cells to try things on."""
     open_metrics: bool = False
@@ -144,9 +147,8 @@ def write_ready_file(path: Path, backend: Backend, also: Sequence[str] = ()) -> 
     if also:
         found = [backend.inventory.accounts[name] for name in (account.name, *also)]
         content["accounts"] = [{"name": one.name, "secret": one.secret} for one in found]
-    if backend.admin_address is not None:
-        url = f"http://{authority(backend.admin_address)}"
-        content["admin"] = {"url": url, "token": backend.admin_token}
+    if backend.admin_url is not None:
+        content["admin"] = {"url": backend.admin_url, "token": backend.admin_token}
     draft = path.with_name(f".{path.name}.{os.getpid()}")
     # Exclusive: a draft of that name that is not ours must not receive the secret.
     draft.unlink(missing_ok=True)
@@ -164,12 +166,14 @@ def serve(options: ServeOptions) -> int:
         print(f"fotilla backend: --ready-file: cannot write into {ready.parent}", file=sys.stderr)
         return EXIT_USAGE
     try:
+        admin = parse_listen(ListenOptions(options.admin, options.admin_cert, options.admin_key))
         config = BackendConfig(
             db=options.db,
             durable=options.durable,
             listen=listeners(options),
             rest=parse_bind(options.rest),
-            admin=parse_bind(options.admin),
+            admin=admin.bind,
+            admin_tls=admin.tls,
             admin_token=admin_token(options),
             open_metrics=options.open_metrics,
             contact=options.check_in,
@@ -217,14 +221,15 @@ async def _serve(
                 if backend.admin_address is not None:
                     host = backend.admin_address[0]
                     print(
-                        f"fotilla backend: administration on {authority(backend.admin_address)}",
+                        f"fotilla backend: administration on {backend.admin_url}",
                         file=sys.stderr,
                     )
-                    if not is_loopback(host):
+                    if config.admin_tls is None and not is_loopback(host):
                         print(
                             f"fotilla backend: warning: --admin {host} is no loopback address: "
                             "whoever reaches it and knows the token can change everything, and "
-                            "the token crosses the network in clear",
+                            "the token crosses the network in clear; with --admin-cert and "
+                            "--admin-key it does not",
                             file=sys.stderr,
                         )
                 if example is not None:

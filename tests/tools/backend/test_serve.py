@@ -69,6 +69,8 @@ def test_a_port_in_use_is_a_clear_error(
         ({"http": ListenOptions("somewhere")}, "somewhere"),
         ({"omadm": ListenOptions("nobody")}, "nobody"),
         ({"admin": "nobody"}, "nobody"),
+        ({"admin_cert": GONE}, "certificate and its key"),
+        ({"admin_cert": GONE, "admin_key": GONE}, "admin listener: /nowhere.pem"),
         ({"http": ListenOptions(FREE, cert=GONE)}, "certificate and its key"),
         ({"omadm": ListenOptions(FREE, cert=GONE)}, "certificate and its key"),
         ({"omadm": ListenOptions(FREE, GONE, GONE)}, "OMA-DM listener: /nowhere.pem"),

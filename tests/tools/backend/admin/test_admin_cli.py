@@ -4,19 +4,23 @@ from __future__ import annotations
 
 import asyncio
 import json
+import ssl
 from collections.abc import AsyncIterator, Callable
 from contextlib import asynccontextmanager
 from dataclasses import replace
 from pathlib import Path
 
+import httpx
 import pytest
 
 from agent.runtime.runtime import Runtime
+from tests.protocols.http.transport.certificates import authority as authority_of
 from tests.tools.backend.virtual import CONFIG, IMAGE, started
 from tools import cli
 from tools.admin_cli import plain, table
-from tools.admin_client import TOKEN_VARIABLE, URL_VARIABLE, AdminRefused, Where, find
+from tools.admin_client import CA_VARIABLE, TOKEN_VARIABLE, URL_VARIABLE, AdminRefused, Where, find
 from tools.backend.backend import Backend, authority
+from tools.backend.faces.base import TlsFiles
 from tools.backend.serve import write_ready_file
 
 SECOND = "0000000000-00002"
@@ -169,3 +173,57 @@ def test_what_a_device_says_does_not_steer_the_terminal() -> None:
     assert plain("\x1b[31mred\u202e") == "\ufffd[31mred\ufffd"
     lines = list(table([{"a": "\x1b", "b": None}], {"a": "A", "b": "B"}))
     assert lines == ["A  B", "\ufffd  -"]
+
+
+def admin_tls(folder: Path) -> tuple[TlsFiles, Path]:
+    """The files of a listener on the loopback, and of who signed them."""
+    trusted = authority_of("administration")
+    certificate, key = trusted.issue("backend", address="127.0.0.1")
+    paths = folder / "admin.pem", folder / "admin.key", folder / "ca.pem"
+    for path, content in zip(paths, (certificate, key, trusted.pem), strict=True):
+        path.write_bytes(content)
+    return TlsFiles(paths[0], paths[1]), paths[2]
+
+
+async def test_over_tls(call: Call, tmp_path: Path) -> None:
+    ready, junk = tmp_path / "ready.json", tmp_path / "junk.pem"
+    junk.write_text("no certificate")
+    tls, ca = admin_tls(tmp_path)
+    config = replace(CONFIG, admin=("127.0.0.1", 0), admin_tls=tls)
+    async with Runtime.real() as runtime, started(runtime, config) as backend:
+        write_ready_file(ready, backend)
+        url = json.loads(ready.read_text())["admin"]["url"]
+        assert url == backend.admin_url and url.startswith("https://127.0.0.1:")
+        by = ("--ready-file", ready)
+        code, out, err = await call(*by, "--ca", ca, "accounts", "list")
+        assert (code, err) == (0, "") and backend.account.name in out
+        for trust, says in (
+            ((), "CERTIFICATE_VERIFY_FAILED"),
+            (("--ca", junk), "junk.pem: not a PEM file of certificates"),
+            (("--ca", tmp_path / "none.pem"), "none.pem: No such file"),
+        ):
+            code, out, err = await call(*by, *trust, "accounts", "list")
+            assert (code, out) == (2, "") and says in err, err
+            assert backend.admin_token not in err
+        # The page and its data, over the same listener; nothing of it in clear.
+        context = ssl.create_default_context(cafile=ca)
+        bearer = {"Authorization": f"Bearer {backend.admin_token}"}
+        async with httpx.AsyncClient(base_url=url, verify=context, headers=bearer) as client:
+            assert "<title>" in (await client.get("/")).text
+            assert (await client.get("/page/api/summary")).status_code == 200
+        async with httpx.AsyncClient(headers=bearer) as client:
+            with pytest.raises(httpx.TransportError):
+                await client.get(url.replace("https", "http"))
+
+
+async def test_the_authority_may_be_in_the_environment(
+    call: Call, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    tls, ca = admin_tls(tmp_path)
+    ready = tmp_path / "ready.json"
+    config = replace(CONFIG, admin=("127.0.0.1", 0), admin_tls=tls)
+    monkeypatch.setenv(CA_VARIABLE, str(ca))
+    async with Runtime.real() as runtime, started(runtime, config) as backend:
+        write_ready_file(ready, backend)
+        code, out, _err = await call("--ready-file", ready, "clock", "show")
+        assert code == 0 and "times as fast" in out

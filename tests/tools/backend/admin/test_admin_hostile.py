@@ -10,6 +10,7 @@ from typing import Any
 import httpx
 import pytest
 
+from tests.protocols.http.transport.certificates import authority
 from tests.tools.backend.process import BackendProcess
 from tests.tools.backend.rest_client import administrator
 from tests.tools.backend.virtual import IMAGE, virtual, world
@@ -160,18 +161,24 @@ async def test_the_listener_of_a_process(tmp_path: Path) -> None:
     assert "warning" not in said
 
 
+@pytest.mark.parametrize("tls", [False, True])
 async def test_an_open_listener_is_warned_of(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, tls: bool
 ) -> None:
     from tests.tools.backend import process
 
     file = tmp_path / "token"
     more = f'admin="0.0.0.0:0", admin_token_file=Path({json.dumps(str(file))}),'
+    if tls:
+        for name, content in zip(("cert", "key"), authority().issue("backend"), strict=True):
+            (tmp_path / name).write_bytes(content)
+            more += f"admin_{name}=Path({json.dumps(str(tmp_path / name))}),"
     monkeypatch.setattr(process, "PROGRAM", process.PROGRAM.replace('admin="127.0.0.1:0",', more))
     backend = BackendProcess(tmp_path)
     await backend.start()
     assert backend.ready["admin"]["token"] == file.read_text().strip()
     assert backend.interrupt() == 0
     said = (tmp_path / "stderr").read_text()
-    assert "warning: --admin 0.0.0.0 is no loopback address" in said
+    assert ("warning: --admin 0.0.0.0 is no loopback address" in said) is not tls
+    assert f"administration on http{'s' * tls}://0.0.0.0:" in said
     assert file.read_text().strip() not in said

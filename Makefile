@@ -6,7 +6,7 @@ VENV := .venv
 BIN := $(VENV)/bin
 STAMP := $(VENV)/.installed
 
-.PHONY: help install demo test lint bench interop sweeps lock clean
+.PHONY: help install demo test lint bench interop sweeps sweep lock clean
 
 help:
 	@echo 'make demo     1,300 virtual devices of three protocols update against the embedded backend'
@@ -45,7 +45,9 @@ bench: $(STAMP)
 
 interop: $(STAMP)
 	@if [ -f tests/interop/setup.sh ]; then bash tests/interop/setup.sh; fi
-	$(BIN)/python -m pytest tests/interop
+	$(BIN)/python -m pytest tests/interop -n auto --dist loadfile
+
+sweep: sweeps
 
 sweeps: $(STAMP)
 	$(BIN)/python -m pytest tests/sweeps

@@ -3,20 +3,23 @@
 from __future__ import annotations
 
 import asyncio
+import socket
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 
 from protocols.coap import CoapEndpoint
-from tests.interop.relay import free_port
+from tools.bench.ports import free_port
 
 # PUT creates so many resources; more are refused.
 CREATABLE = 40
+
+START_SECONDS = 60.0
 
 
 @asynccontextmanager
 async def coap_server(endpoint: CoapEndpoint) -> AsyncIterator[int]:
     """A running `coap-server-notls`, once it answers `endpoint`'s ping; its port."""
-    port = free_port()
+    port = free_port(socket.SOCK_DGRAM)
     process = await asyncio.create_subprocess_exec(
         *("coap-server-notls", "-A", "127.0.0.1", "-p", str(port)),
         *("-d", str(CREATABLE), "-v", "3"),
@@ -24,11 +27,12 @@ async def coap_server(endpoint: CoapEndpoint) -> AsyncIterator[int]:
     )
     try:
         answered = False
-        while not answered:
-            pong: asyncio.Future[bool] = asyncio.get_running_loop().create_future()
-            endpoint.ping(endpoint.peer("127.0.0.1", port), pong.set_result)
-            answered = await pong
-            assert process.returncode is None, "coap-server-notls ended"
+        async with asyncio.timeout(START_SECONDS):
+            while not answered:
+                pong: asyncio.Future[bool] = asyncio.get_running_loop().create_future()
+                endpoint.ping(endpoint.peer("127.0.0.1", port), pong.set_result)
+                answered = await pong
+                assert process.returncode is None, "coap-server-notls ended"
         yield port
     finally:
         if process.returncode is None:

@@ -19,7 +19,7 @@ from pathlib import Path
 
 CLIENT = Path(__file__).parent / ".peers" / "mender-client" / "usr" / "bin" / "mender"
 
-PATIENCE = 20.0
+PATIENCE = 120.0
 """Seconds until what was waited for must have happened; it takes two to six."""
 
 GRACE = 10.0

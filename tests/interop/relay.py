@@ -7,7 +7,6 @@ from __future__ import annotations
 
 import asyncio
 import random
-import socket
 from collections.abc import AsyncIterator, Iterable, Iterator
 from contextlib import asynccontextmanager
 from typing import cast
@@ -17,13 +16,6 @@ Address = tuple[str, int]
 # A confirmable message is sent five times in all (RFC 7252 section 4.8); a link may not eat more in
 # a row than leaves it a way through, both ways together.
 MOST_LOST_IN_A_ROW = 2
-
-
-def free_port() -> int:
-    """A UDP port that nobody had a moment ago, for peers that cannot pick one themselves."""
-    with socket.socket(socket.AF_INET, socket.SOCK_DGRAM) as probe:
-        probe.bind(("127.0.0.1", 0))
-        return int(probe.getsockname()[1])
 
 
 def fates(seed: int, *, loss: float, duplication: float) -> Iterator[int]:

@@ -46,7 +46,7 @@ async def test_a_fleet_is_updated_over_mutual_tls(broker: Mosquitto, encoding: s
         credential=lambda device: credentials[device.index],
         options={"encoding": encoding, "block": "1024", "window": "4"},
     )
-    async with asyncio.timeout(120), Runtime.real() as runtime:
+    async with asyncio.timeout(300), Runtime.real() as runtime:
         service = MqttSettings(
             "127.0.0.1", broker.tls_port, "aws", tls=True, credential=broker.authority.issue("aws")
         )

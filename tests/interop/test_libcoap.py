@@ -26,7 +26,7 @@ from tests.interop.relay import fates, listed, relayed
 QUICK = dataclasses.replace(DEFAULT_TUNING, ack_timeout=0.1, empty_ack_after=0.05)
 SIZES = range(7)
 BODY = b"".join(b"%07d;" % number for number in range(600)) + b"the end"
-PATIENCE = 40.0
+PATIENCE = 120.0
 
 
 @pytest.fixture
@@ -224,7 +224,7 @@ async def test_their_large_bodies_at_the_size_we_dictate(
 async def test_they_observe(runtime: Runtime) -> None:
     async with asyncio.timeout(PATIENCE), our_server(runtime) as server:
         process = await asyncio.create_subprocess_exec(
-            *("coap-client-notls", "-v", "3", "-w", "-s", "1", "-m", "get", server.uri("state")),
+            *("coap-client-notls", "-v", "3", "-w", "-s", "3", "-m", "get", server.uri("state")),
             stdout=asyncio.subprocess.PIPE,
         )
         assert process.stdout is not None
@@ -233,7 +233,7 @@ async def test_they_observe(runtime: Runtime) -> None:
             server.bodies[("state",)] = b"state %d" % number
             server.publish()
             assert await process.stdout.readline() == b"state %d\n" % number
-        # After its second it deregisters by a GET with Observe 1, and prints that answer too.
+        # After its three seconds it deregisters by a GET with Observe 1, and prints that answer.
         await process.communicate()
         assert not server.observers
 
@@ -257,4 +257,4 @@ async def test_their_client_on_a_bad_link(
             uri = f"coap://127.0.0.1:{relay.port}/count"
             assert b"1" in await coap_client("-m", "post", "-e", "x", uri)
             assert (server.count, relay.lost) == (1, 1)
-            assert len([way for way, _ in relay.datagrams if way == "up"]) == 2
+            assert len([way for way, _ in relay.datagrams if way == "up"]) >= 2

@@ -20,9 +20,13 @@ from protocols.http.tls import BadCredential
 from protocols.mqtt import AiomqttTransport
 from protocols.mqtt.transport import CONNECT_THREADS
 from tests.protocols.mqtt.contract import SCENES, Heard, Scene, World
-from tools.bench.mqtt_broker import Authority, Mosquitto, free_port, mosquitto
+from tools.bench.mqtt_broker import Authority, Mosquitto, mosquitto
+from tools.bench.ports import free_port
 
 FLEET = 2000
+
+PATIENCE = 120.0
+"""Seconds until what was waited for must have happened; it takes two or three."""
 
 
 @pytest.fixture(scope="module")
@@ -54,14 +58,14 @@ async def test_contract(
     scene: Scene, tls: bool, broker: Mosquitto, transport: AiomqttTransport
 ) -> None:
     settings = secure(broker, broker.authority.issue("device")) if tls else plain(broker)
-    async with asyncio.timeout(60):
+    async with asyncio.timeout(PATIENCE):
         await scene(World(transport, LoopClock(), settings))
 
 
 async def refused(transport: AiomqttTransport, settings: MqttSettings) -> Heard:
     heard = Heard()
     transport.open(settings, heard)
-    async with asyncio.timeout(20):
+    async with asyncio.timeout(PATIENCE):
         while heard.over is None:
             await asyncio.sleep(0.01)
     assert heard.present is None
@@ -151,7 +155,7 @@ async def test_a_fleet_in_one_process(broker: Mosquitto, transport: AiomqttTrans
         transport.open(replace(world.named(str(number)), bind="127.0.0.1"), heard)
         for number, heard in enumerate(devices)
     ]
-    async with asyncio.timeout(120):
+    async with asyncio.timeout(2 * PATIENCE):
         while not all(heard.present is not None for heard in devices):
             await asyncio.sleep(0.05)
         for number, connection in enumerate(connections):
@@ -198,7 +202,7 @@ async def play(puppet: Puppet, transport: AiomqttTransport, heard: Heard, keepal
     server = await asyncio.start_server(puppet, "127.0.0.1", 0)
     port = server.sockets[0].getsockname()[1]
     transport.open(MqttSettings("127.0.0.1", port, "x", keepalive=keepalive), heard)
-    async with asyncio.timeout(20):
+    async with asyncio.timeout(PATIENCE):
         while heard.over is None:
             await asyncio.sleep(0.01)
         await puppet.closed.wait()
@@ -255,7 +259,7 @@ async def test_certificates_that_have_run_out(transport: AiomqttTransport) -> No
     # Unless a person said that it need not be looked at.
     careless = Heard()
     connection = transport.open(replace(settings, verify=False), careless)
-    async with asyncio.timeout(10):
+    async with asyncio.timeout(PATIENCE):
         while careless.present is None:
             await asyncio.sleep(0.01)
     connection.abort()
@@ -283,8 +287,9 @@ async def test_closing_does_not_wait_for_what_waits_for_a_thread() -> None:
     for number, one in enumerate(heard):
         settings = MqttSettings("127.0.0.1", port, f"c{number}", tls=True, credential=credential)
         transport.open(settings, one)
-    while accepted < CONNECT_THREADS:
-        await asyncio.sleep(0.01)
+    async with asyncio.timeout(PATIENCE):
+        while accepted < CONNECT_THREADS:
+            await asyncio.sleep(0.01)
     await transport.close()
     assert accepted == CONNECT_THREADS
     assert len(transport) == 0

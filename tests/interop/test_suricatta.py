@@ -31,7 +31,7 @@ from tests.stubs.hawkbit.model import Action, ActionStatus, UpdateStatus
 
 BOARD = Hardware("default-board", "1.0")
 DEVICE, TOKEN = "suricatta", "a-token-of-its-own"
-PATIENCE = 60.0
+PATIENCE = 120.0
 """Seconds until what was waited for must have happened; it takes two or three."""
 
 GRACE = 10.0
@@ -142,7 +142,9 @@ class Bench:
 async def bench(tmp_path: Path) -> AsyncIterator[Bench]:
     async with (
         HawkbitStub.serve() as stub,
-        httpx.AsyncClient(base_url=stub.url, auth=(stub.user, stub.password)) as management,
+        httpx.AsyncClient(
+            base_url=stub.url, auth=(stub.user, stub.password), timeout=PATIENCE
+        ) as management,
     ):
         bench = Bench(stub, management, tmp_path)
         await bench.prepare()

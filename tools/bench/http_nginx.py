@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import grp
 import os
+import pwd
 import shutil
 import socket
 import subprocess
@@ -11,6 +13,7 @@ from pathlib import Path
 from types import TracebackType
 
 from tools.bench.errors import BenchError
+from tools.bench.ports import free_port
 
 __all__ = ["BODY", "Nginx"]
 
@@ -25,6 +28,7 @@ START_SECONDS = 20.0
 
 CONFIG = """\
 daemon off;
+{user}
 worker_processes 1;
 pid {folder}/nginx.pid;
 error_log {folder}/error.log;
@@ -57,6 +61,14 @@ ssl_certificate {folder}/server.pem;
         ssl_verify_client {verify};"""
 
 
+def _user() -> str:
+    """Started by root it would give its workers to somebody who may not read these folders; for
+    anybody else there is nothing to say (ngx_core_module, `user`)."""
+    if os.geteuid():
+        return ""
+    return f"user {pwd.getpwuid(0).pw_name} {grp.getgrgid(0).gr_name};"
+
+
 class Nginx:
     """One nginx on a free port of 127.0.0.1, for as long as the context lasts.
 
@@ -67,15 +79,14 @@ class Nginx:
         program = shutil.which("nginx") or shutil.which("nginx", path="/usr/sbin:/usr/local/sbin")
         if program is None:
             raise BenchError("nginx is not installed (Debian: nginx-light)")
-        with socket.socket() as free:
-            free.bind(("127.0.0.1", 0))
-            self.port: int = free.getsockname()[1]
+        self.port = free_port()
         self.origin = f"{'https' if verify else 'http'}://127.0.0.1:{self.port}"
         self.folder = folder
         config = folder / f"nginx-{self.port}.conf"
         config.write_text(
             CONFIG.format(
                 folder=folder,
+                user=_user(),
                 files=CONNECTIONS + 64,
                 connections=CONNECTIONS,
                 port=self.port,
@@ -85,9 +96,6 @@ class Nginx:
                 more=more,
             )
         )
-        if os.geteuid() == 0:
-            # nginx gives its workers to an unprivileged user, who must reach what they serve.
-            folder.chmod(0o755)
         self._process = subprocess.Popen(
             [program, "-p", str(folder), "-c", str(config), "-e", str(folder / "error.log")]
         )

@@ -20,8 +20,9 @@ from cryptography.x509.oid import NameOID
 
 from agent.credentials import Credential
 from tools.bench.errors import BenchError
+from tools.bench.ports import free_port
 
-__all__ = ["Authority", "Mosquitto", "free_port", "mosquitto"]
+__all__ = ["Authority", "Mosquitto", "mosquitto"]
 
 START_SECONDS = 10.0
 
@@ -95,13 +96,6 @@ class Mosquitto:
     port: int
     tls_port: int
     authority: Authority
-
-
-def free_port() -> int:
-    with socket.socket() as sock:
-        sock.bind(("127.0.0.1", 0))
-        port: int = sock.getsockname()[1]
-        return port
 
 
 @contextmanager

@@ -8,11 +8,8 @@ its own and ends with its test session.
 from __future__ import annotations
 
 import contextlib
-import hashlib
 import os
-import socket
 import subprocess
-import sys
 import time
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
@@ -20,15 +17,16 @@ from pathlib import Path
 
 import httpx
 
-HERE = Path(__file__).parent
-REQUIREMENTS = HERE / "requirements.txt"
-PEERS = HERE.parent / ".peers"
+from tests.interop.environments import environment
+from tools.bench.ports import free_port
+
+REQUIREMENTS = Path(__file__).parent / "requirements.txt"
 
 USER = "admin@example.com"
 PASSWORD = "a test's own password"
 
-INSTALL_SECONDS = 600.0
-START_SECONDS = 60.0
+START_SECONDS = 120.0
+CALL_SECONDS = 60.0
 STOP_SECONDS = 10.0
 
 SCHEMA = """
@@ -52,39 +50,20 @@ class Goosebit:
     """All that the server wrote."""
 
 
-def python() -> Path:
-    """The interpreter of gooseBit's environment, which is made when it is not there yet."""
-    digest = hashlib.sha256(REQUIREMENTS.read_bytes()).hexdigest()[:12]
-    version = f"{sys.version_info.major}.{sys.version_info.minor}"
-    home = PEERS / f"goosebit-py{version}-{digest}"
-    interpreter, done = home / "bin" / "python", home / "installed"
-    if not done.exists():
-        PEERS.mkdir(exist_ok=True)
-        (PEERS / ".gitignore").write_text("*\n")
-        for command in (
-            [sys.executable, "-m", "venv", "--clear", str(home)],
-            [str(interpreter), "-m", "pip", "install", "-q", "--disable-pip-version-check"]
-            + ["-r", str(REQUIREMENTS)],
-        ):
-            ran = subprocess.run(command, capture_output=True, text=True, timeout=INSTALL_SECONDS)
-            assert ran.returncode == 0, f"gooseBit was not installed:\n{ran.stderr[-4000:]}"
-        done.touch()
-    return interpreter
-
-
 @contextlib.contextmanager
 def running_server(folder: Path, *, poll: str = "00:00:01") -> Iterator[Goosebit]:
     """A server with an empty database, one administrator, and strict target tokens."""
-    interpreter = python()
-    environment = _environment(folder, poll)
+    interpreter = environment("goosebit", REQUIREMENTS)
+    settings = _environment(folder, poll)
     subprocess.run(
         [str(interpreter), "-c", SCHEMA],
         check=True,
-        env=environment,
+        env=settings,
         cwd=folder,
         timeout=START_SECONDS,
     )
-    port = _free_port()
+    # Its logging silences uvicorn's, which would have told the port of its own choice.
+    port = free_port()
     url = f"http://127.0.0.1:{port}"
     log = folder / "goosebit.log"
     command = [str(interpreter), "-m", "uvicorn", "goosebit:app", "--host", "127.0.0.1"]
@@ -93,14 +72,17 @@ def running_server(folder: Path, *, poll: str = "00:00:01") -> Iterator[Goosebit
             [*command, "--port", str(port), "--no-access-log"],
             stdout=output,
             stderr=subprocess.STDOUT,
-            env=environment,
+            env=settings,
             cwd=folder,
         )
         try:
             _await_start(process, url, log)
             # The first visitor makes the first administrator.
             made = httpx.post(
-                f"{url}/setup", data={"username": USER, "password": PASSWORD}, trust_env=False
+                f"{url}/setup",
+                data={"username": USER, "password": PASSWORD},
+                timeout=CALL_SECONDS,
+                trust_env=False,
             )
             assert made.status_code == 200, made.text
             yield Goosebit(url, log)
@@ -123,14 +105,6 @@ def _environment(folder: Path, poll: str) -> Mapping[str, str]:
         "GOOSEBIT_DEVICE_AUTH__MODE": "strict",
         "GOOSEBIT_POLL_TIME": poll,
     }
-
-
-def _free_port() -> int:
-    """gooseBit's logging silences uvicorn's, which would have told the port of a socket of its
-    own choice."""
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        return int(probe.getsockname()[1])
 
 
 def _await_start(process: subprocess.Popen[bytes], url: str, log: Path) -> None:

@@ -20,7 +20,7 @@ from agent.misbehaviour import Misbehaviour
 from firmware_images.swu import Hardware, build_swu
 from tests.busy import ANY_LAG
 from tests.interop.goosebit.relay import relay_to
-from tests.interop.goosebit.server import PASSWORD, USER, Goosebit
+from tests.interop.goosebit.server import CALL_SECONDS, PASSWORD, USER, Goosebit
 from tests.interop.images import FACTORY, FACTORY_COUNTER, KEY, SLOT_SIZE, VERSION, WRONG, signed
 from tools.drivers.base import Campaign, DriverBelief, DriverSettings, Package, Secrets, Tally
 from tools.drivers.campaign import Driven, DriveTuning, drive
@@ -92,7 +92,9 @@ async def driven(
 @pytest.fixture
 async def console(goosebit: Goosebit) -> AsyncIterator[httpx.AsyncClient]:
     """The server's administrator, without our driver in between."""
-    async with httpx.AsyncClient(base_url=goosebit.url, trust_env=False) as client:
+    async with httpx.AsyncClient(
+        base_url=goosebit.url, timeout=CALL_SECONDS, trust_env=False
+    ) as client:
         answer = await client.post("/login", data={"username": USER, "password": PASSWORD})
         client.headers["Authorization"] = f"Bearer {answer.json()['access_token']}"
         yield client
@@ -243,7 +245,9 @@ class Device:
         self.headers = {"Authorization": f"TargetToken {token}"}
 
     async def call(self, method: str, url: str, body: object = None) -> httpx.Response:
-        async with httpx.AsyncClient(trust_env=False, headers=self.headers) as client:
+        async with httpx.AsyncClient(
+            timeout=CALL_SECONDS, trust_env=False, headers=self.headers
+        ) as client:
             return await client.request(method, url, json=body)
 
     async def introduce(self, version: str) -> None:

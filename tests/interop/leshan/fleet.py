@@ -25,7 +25,7 @@ IMPATIENT = dataclasses.replace(DEFAULT_TUNING, ack_timeout=0.1)
 # REST calls under way at once.
 TOGETHER = 64
 # How long a whole stage (everybody registers, downloads, reboots) may take.
-STAGE_SECONDS = 90.0
+STAGE_SECONDS = 240.0
 
 
 class QuickTiming(DeviceTiming):

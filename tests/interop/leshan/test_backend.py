@@ -17,7 +17,7 @@ from tools.backend.backend import Backend, BackendConfig
 NAME = "foreign"
 # The foreign client's own package format: a version, then anything.
 PACKAGE = b"firmware 7.1.0\n" + bytes(range(256)) * 400
-PATIENCE = 60.0
+PATIENCE = 120.0
 
 
 @pytest.fixture

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import socket
+
 import pytest
 
 from agent import FaultPlan
@@ -9,7 +11,7 @@ from firmware_images.mcuboot import Version
 from tests.interop.images import VERSION, WRONG, signed
 from tests.interop.leshan.fleet import Fleet, each, package_server, running_fleet
 from tests.interop.leshan.server import Leshan
-from tests.interop.relay import free_port
+from tools.bench.ports import free_port
 
 GOOD = signed()
 
@@ -109,7 +111,7 @@ async def test_a_package_server_that_is_not_there_is_a_lost_connection(leshan: L
         fleet.add("lost", impatient=True)
         await fleet.registered()
         await fleet.api.observe("lost", "/5/0/5")
-        uri = f"coap://127.0.0.1:{free_port()}/image"
+        uri = f"coap://127.0.0.1:{free_port(socket.SOCK_DGRAM)}/image"
         assert await pull(fleet, "lost", uri) == "CHANGED(204)"
         assert (await fleet.firmware("lost"))[0] == "1"
         await fleet.notified({"lost": "4"}, "/5/0/5")

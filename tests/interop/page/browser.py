@@ -21,9 +21,9 @@ import httpx
 
 T = TypeVar("T")
 
-START_SECONDS = 30.0
-CALL_SECONDS = 30.0
-WAIT_SECONDS = 20.0
+START_SECONDS = 90.0
+CALL_SECONDS = 90.0
+WAIT_SECONDS = 60.0
 """How long something on the page may take; only a page that is broken takes so long."""
 
 LOOK_SECONDS = 0.05
@@ -125,6 +125,16 @@ class Browser:
             return next(iter(await self.all(selector)), None)
 
         return await self.until(look, f"nothing matches {selector}")
+
+    async def click(self, selector: str) -> None:
+        """Click the first element of a CSS selector, waited for; anew when the page puts another
+        in its place meanwhile."""
+
+        async def look() -> bool:
+            await (await self.one(selector)).click()
+            return True
+
+        await self.until(look, f"nothing to click matches {selector}")
 
     async def until(self, look: Callable[[], Awaitable[T | None]], what: str) -> T:
         """What `look` finds, as soon as it finds something. Raises DriverError with `what`."""

@@ -15,7 +15,7 @@ from tools.backend.campaigns.records import Campaign
 TOKEN = "the-token-of-the-page-tests"
 IMAGE = bytes(range(256)) * 12
 
-STOP_SECONDS = 10.0
+STOP_SECONDS = 30.0
 """A listener gives its requests two seconds; one that an open feed holds up takes for ever."""
 
 

@@ -23,8 +23,14 @@ async def sign_in(chromium: Browser, served: Served, view: str = "#/campaigns") 
 
 
 async def go(chromium: Browser, view: str) -> None:
-    await chromium.run("location.hash = arguments[0]", view)
-    await asyncio.sleep(0.1)
+    # The page listens to this event too, and did so before.
+    await chromium.run(
+        "const before = location.hash;"
+        "location.hash = arguments[0];"
+        "if (location.hash !== before)"
+        "  return new Promise(done => addEventListener('hashchange', () => done(), {once: true}));",
+        view,
+    )
     await chromium.one("main h1")
 
 
@@ -65,7 +71,7 @@ async def test_wrong_token_then_the_right_one(chromium: Browser, served: Served)
 
     await chromium.reload()
     await chromium.says("No campaign.")
-    await (await chromium.one("#leave")).click()
+    await chromium.click("#leave")
     await chromium.says("Administrator's token")
     await chromium.reload()
     await chromium.says("Administrator's token")
@@ -93,7 +99,7 @@ async def test_running_campaign_changes_before_ones_eyes(chromium: Browser, serv
 
     served.switch_on(names[:2])
     await chromium.says("4 devices · 2 upgraded")
-    await (await chromium.one(".campaign a")).click()
+    await chromium.click(".campaign a")
     await chromium.one(".plot canvas")
     await live(chromium)
     served.switch_on(names[2:])
@@ -126,7 +132,7 @@ async def test_device_and_its_timeline(chromium: Browser, served: Served) -> Non
     await sign_in(chromium, served, "#/devices")
     await type_into(chromium, "#search", device.device_id[-6:])
     await chromium.says(device.name)
-    await (await chromium.one("td a")).click()
+    await chromium.click("td a")
     await chromium.says("Attached to cell cell-9")
     await chromium.says("Asked for in campaign Spring update")
     await live(chromium)
@@ -235,7 +241,7 @@ async def test_restarted_backend_is_found_again(chromium: Browser, served: Serve
     await chromium.says("After the restart")
     await chromium.says("Before the restart")
     assert await chromium.run("return window.still")
-    await (await chromium.one(".campaign:last-child a")).click()
+    await chromium.click(".campaign:last-child a")
     await chromium.says("Since the backend was started")
 
 
@@ -250,8 +256,7 @@ async def test_devices_of_a_campaign_by_status_and_page(chromium: Browser, serve
     await chromium.says("350000000000060")
     served.switch_on(names[:3])
     await chromium.says("3 upgraded")
-    success = await chromium.one(".legend button[title=UpgradeSuccess]")
-    await success.click()
+    await chromium.click(".legend button[title=UpgradeSuccess]")
     await chromium.says("350000000000002")
 
     async def only_three() -> bool:

@@ -5,11 +5,11 @@ from __future__ import annotations
 import os
 import pwd
 import shutil
-import socket
 import subprocess
 from pathlib import Path
 
 from tests.tools.backend.process import READY_WITHIN
+from tools.bench.ports import free_port
 
 FOLDERS = "/usr/lib/postgresql"
 """Where Debian keeps the server's programs, in a folder for each version."""
@@ -52,8 +52,7 @@ class Cluster:
             *("initdb", "-D", self.data, "-U", SUPERUSER, "-E", "UTF8", "--locale=C"),
             *("--no-sync", "--auth-local=trust", "--auth-host=scram-sha-256"),
         )
-        with socket.create_server(("127.0.0.1", 0)) as free:
-            self.port = free.getsockname()[1]
+        self.port = free_port()
         settings = {
             "listen_addresses": "'127.0.0.1'",
             "port": self.port,

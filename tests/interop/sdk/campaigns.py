@@ -25,7 +25,7 @@ IMAGE = signed(counter=FACTORY_COUNTER + 1)
 DEVICES = 6
 NOTE = "first release"
 
-LIMIT = 60.0
+LIMIT = 180.0
 """Seconds until a campaign has failed; it takes three."""
 
 FIRST = {"LWM2M": 350000000000000, "HTTP": 350000000000000, "OMADM": 370000000000000}

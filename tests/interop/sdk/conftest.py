@@ -7,13 +7,14 @@ from pathlib import Path
 
 import pytest
 
-from tests.interop.sdk.customer import Customer, python, running_sdk
+from tests.interop.environments import environment
+from tests.interop.sdk.customer import Customer, running_sdk
 from tests.tools.backend.process import BackendProcess
 
 
 @pytest.fixture(scope="session")
 def interpreter() -> Path:
-    return python()
+    return environment("sdk", Path(__file__).parent / "requirements.txt")
 
 
 @pytest.fixture

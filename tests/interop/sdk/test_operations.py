@@ -10,6 +10,7 @@ import httpx
 import pytest
 
 from tests.interop.sdk.answers import ANSWERS
+from tests.interop.sdk.campaigns import LIMIT
 from tests.interop.sdk.customer import Choked, Customer, Refused, date, model, running_sdk
 from tests.tools.backend.process import BackendProcess
 from tests.tools.backend.sdk_operations import OPERATIONS, OURS
@@ -26,7 +27,7 @@ async def test_the_list_is_complete(backend: BackendProcess, customer: Customer)
     assert set(customer.operations) == set(ANSWERS)
     rest = backend.ready["listeners"]["rest"]
     for version in (1, 2, 3):
-        async with httpx.AsyncClient(trust_env=False) as client:
+        async with httpx.AsyncClient(trust_env=False, timeout=LIMIT) as client:
             document = (await client.get(f"{rest}/api/fota/v{version}/openapi.json")).json()
         served = {
             operation["operationId"]

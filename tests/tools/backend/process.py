@@ -31,8 +31,11 @@ options = ServeOptions(
 sys.exit(serve(options))
 """
 
-READY_WITHIN = 30.0
+READY_WITHIN = 120.0
 """Seconds a process may take to serve; only a broken one takes them."""
+
+ANSWER_WITHIN = 60.0
+"""Seconds an answer may take, likewise."""
 
 
 class Killed(Exception):
@@ -107,12 +110,14 @@ class BackendProcess:
         """A client of the admin API, to be used as a context manager."""
         where = self.ready["admin"]
         headers = {"Authorization": f"Bearer {where['token']}"}
-        return httpx.AsyncClient(base_url=where["url"], headers=headers)
+        return httpx.AsyncClient(base_url=where["url"], headers=headers, timeout=ANSWER_WITHIN)
 
     @asynccontextmanager
     async def login(self) -> AsyncIterator[httpx.AsyncClient]:
         account = self.ready["account"]
-        async with httpx.AsyncClient(base_url=self.ready["listeners"]["rest"]) as client:
+        async with httpx.AsyncClient(
+            base_url=self.ready["listeners"]["rest"], timeout=ANSWER_WITHIN
+        ) as client:
             answer = await client.post(
                 "/api/ts/v1/oauth2/token",
                 auth=(account["name"], account["secret"]),

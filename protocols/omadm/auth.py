@@ -71,14 +71,17 @@ class AuthType(enum.Enum):
     @classmethod
     def of_meta(cls, name: str) -> AuthType | None:
         """The scheme that Meta/Type names; None for one that we do not speak."""
-        folded = name.strip().lower()
-        return next((kind for kind in cls if kind.value and kind.value.lower() == folded), None)
+        return _BY_META.get(name.strip().lower())
 
     @classmethod
     def of_account(cls, name: str) -> AuthType | None:
         """The scheme that AAuthType or AAuthPref of a DM account names (OMA-TS-DM_StdObj 5.3);
         None for one that is the transport's or that we do not speak."""
         return {"BASIC": cls.BASIC, "DIGEST": cls.MD5, "HMAC": cls.HMAC}.get(name)
+
+
+# Looked at for every message; an Enum's `value` is slow to ask for.
+_BY_META = {kind.value.lower(): kind for kind in AuthType if kind.value}
 
 
 def secret_digest(user: str, password: str) -> bytes:

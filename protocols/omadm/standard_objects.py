@@ -235,11 +235,12 @@ def read_accounts(tree: Tree) -> tuple[DmAccount, ...]:
 def read_account(tree: Tree, name: str) -> DmAccount | None:
     """None for one that is incomplete, as while a server is adding it."""
     base = f"./DMAcc/{name}"
-    server_id = _text(tree, f"{base}/ServerID")
+    own = tree.values(base)
+    server_id = _text(own, "ServerID")
     address = _address(tree, f"{base}/AppAddr")
     if not server_id or not address:
         return None
-    preferred = _text(tree, f"{base}/AAuthPref")
+    preferred = _text(own, "AAuthPref")
     client = server = _Login()
     for one in _names(tree, f"{base}/AppAuth"):
         login = _login(tree, f"{base}/AppAuth/{one}")
@@ -272,12 +273,13 @@ class _Login:
 
 
 def _login(tree: Tree, base: str) -> _Login:
-    nonce = _value(tree, f"{base}/AAuthData")
+    values = tree.values(base)
+    nonce = values.get("AAuthData", b"")
     return _Login(
-        _text(tree, f"{base}/AAuthLevel"),
-        _text(tree, f"{base}/AAuthType"),
-        _text(tree, f"{base}/AAuthName"),
-        _text(tree, f"{base}/AAuthSecret"),
+        _text(values, "AAuthLevel"),
+        _text(values, "AAuthType"),
+        _text(values, "AAuthName"),
+        _text(values, "AAuthSecret"),
         nonce if isinstance(nonce, bytes) else nonce.encode(),
     )
 
@@ -285,11 +287,12 @@ def _login(tree: Tree, base: str) -> _Login:
 def _address(tree: Tree, base: str) -> str:
     """The first one; the first Port below it is that of a URL which names none."""
     for one in _names(tree, base):
-        address = _text(tree, f"{base}/{one}/Addr")
+        address = _text(tree.values(f"{base}/{one}"), "Addr")
         if address:
             ports = f"{base}/{one}/Port"
-            numbers = (_text(tree, f"{ports}/{name}/PortNbr") for name in _names(tree, ports))
-            return _with_port(address, next(numbers, ""))
+            name = next(iter(_names(tree, ports)), None)
+            number = "" if name is None else _text(tree.values(f"{ports}/{name}"), "PortNbr")
+            return _with_port(address, number)
     return ""
 
 
@@ -304,16 +307,12 @@ def _with_port(address: str, port: str) -> str:
 
 
 def _names(tree: Tree, uri: str) -> tuple[str, ...]:
-    return tree.names(uri) if tree.exists(uri) else ()
-
-
-def _text(tree: Tree, uri: str) -> str:
-    value = _value(tree, uri)
-    return value if isinstance(value, str) else value.decode("utf-8", "replace")
-
-
-def _value(tree: Tree, uri: str) -> str | bytes:
     try:
-        return tree.value(uri)
+        return tree.names(uri)
     except TreeError:
-        return ""
+        return ()
+
+
+def _text(values: Mapping[str, str | bytes], name: str) -> str:
+    value = values.get(name, "")
+    return value if isinstance(value, str) else value.decode("utf-8", "replace")

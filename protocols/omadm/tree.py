@@ -123,6 +123,18 @@ class Tree:
         """What stands in a leaf, whoever may Get it. Raises TreeError(404)."""
         return self._value(resolve(self._root, self._parse(uri).path))
 
+    def values(self, uri: str) -> dict[str, str | bytes]:
+        """What stands in the leaves directly below a node, by name; nothing where it is not."""
+        try:
+            place = resolve(self._root, self._parse(uri).path)
+        except TreeError:
+            return {}
+        return {
+            name: self._held(node, (*place.path, name))
+            for name, node in place.node.children.items()
+            if not node.is_interior
+        }
+
     def names(self, uri: str) -> tuple[str, ...]:
         """The children of a node. Raises TreeError(404)."""
         return tuple(resolve(self._root, self._parse(uri).path).node.children)
@@ -290,9 +302,12 @@ class Tree:
         return what.path
 
     def _value(self, place: Place) -> str | bytes:
-        value = place.node.value
-        if value == OWN or not place.node.schema.access & Access.REPLACE:
-            computed = self._hooks.find(self._hooks.computed, place.path)
+        return self._held(place.node, place.path)
+
+    def _held(self, node: TreeNode, path: Path) -> str | bytes:
+        value = node.value
+        if value == OWN or not node.schema.access & Access.REPLACE:
+            computed = self._hooks.find(self._hooks.computed, path)
             if computed is not None:
                 return computed()
         return "" if value == OWN else value

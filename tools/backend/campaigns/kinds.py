@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING, Protocol
 from tools.backend.campaigns import states
 from tools.backend.campaigns.reasons import REASONS, V1_FAILED, V2_NOT_INSTALLED, V2_SILENT
 from tools.backend.faces.base import Ending, Position
-from tools.backend.timing import rfc822
+from tools.backend.timing import PILOT_SIZE, rfc822
 
 if TYPE_CHECKING:
     from tools.backend.campaigns.records import Member
@@ -56,6 +56,10 @@ class Wording(Protocol):
     no_licences: str
     crowded: str
     """No turn is expected before the campaign ends."""
+    no_package: str
+    """The campaign could not be scheduled."""
+    no_pilot: str
+    """It is one more than a pilot may have."""
 
     def planned(self, start: float) -> str:
         """Its turn is expected at `start`."""
@@ -90,6 +94,8 @@ class WordingV3:
     not_active = "Device is not active or not connected."
     no_licences = "Not enough licenses are available for the devices of the campaign."
     crowded = "Upgrade pending, no place in the cell is expected before the campaign ends."
+    no_package = "The upgrade could not be scheduled, its firmware is not available."
+    no_pilot = f"More than {PILOT_SIZE} devices need a pilot campaign that has succeeded."
 
     def planned(self, start: float) -> str:
         return (
@@ -132,6 +138,8 @@ class WordingV2:
     not_active = WordingV3.not_active
     no_licences = WordingV3.no_licences
     crowded = accepted
+    no_package = "other"
+    no_pilot = WordingV3.no_pilot
 
     def planned(self, start: float) -> str:
         return "The device takes the upgrade at a check-in."
@@ -172,6 +180,7 @@ class WordingV1(WordingV2):
     wrong_make = WordingV3.wrong_make
     wrong_version = WordingV3.wrong_version
     not_eligible = "Device is not eligible for service."
+    no_package = V1_FAILED
 
     def planned(self, start: float) -> str:
         return "The device is notified."

@@ -29,6 +29,9 @@ somebody else waits for two or three."""
 
 def resume(engine: CampaignEngine, campaign: Campaign) -> None:
     """Go on with a campaign after a start."""
+    if campaign.status == states.NOT_SCHEDULED and campaign.unfinished:
+        engine.tick(campaign)
+        return
     if campaign.final and not campaign.active:
         return
     if campaign.unchecked:
@@ -68,7 +71,14 @@ def advance(engine: CampaignEngine, campaign: Campaign) -> None:
         engine.tick(campaign)
         return
     if "start" in campaign.cells and now >= _begins(campaign):
-        engine.move_campaign(campaign, "start")
+        # Without its package nobody can be asked.
+        engine.move_campaign(campaign, "start" if campaign.digest in engine.bodies else "fail")
+    if campaign.status == states.NOT_SCHEDULED:
+        if _expire_some(engine, campaign):
+            engine.tick(campaign)
+        else:
+            engine.settle(campaign)
+        return
     if campaign.status == states.SCHEDULED and now >= campaign.schedule.closes(campaign):
         if _expire_some(engine, campaign):
             engine.tick(campaign)
@@ -378,6 +388,8 @@ def _expire_some(engine: CampaignEngine, campaign: Campaign) -> bool:
     network queue, which asks for no campaign. Returns whether there are more."""
     if not campaign.expiring:
         campaign.expiring.extend(campaign.members.values())
+    wording = campaign.kind.wording
+    begun = campaign.status != states.NOT_SCHEDULED
     left = AT_ONCE
     while campaign.expiring and left:
         member = campaign.expiring.popleft()
@@ -385,15 +397,16 @@ def _expire_some(engine: CampaignEngine, campaign: Campaign) -> bool:
             continue
         left -= 1
         tried = member.active
-        reason = campaign.kind.wording.expired(member)
+        reason = wording.expired(member) if begun else wording.no_package
         engine.move(member, "end")
         member.reason = reason
         reported = member.ending is not None or not member.executed
-        member.ending = member.ending or Ending.TIMEOUT
+        if begun:
+            member.ending = member.ending or Ending.TIMEOUT
         campaign.unfinished -= 1
         if tried:
             engine.note_attempt(member, engine.now())
-        if campaign.schedule.requeues and reported:
+        if begun and campaign.schedule.requeues and reported:
             queue.enter(engine, member)
         engine.drop(member)
     return bool(campaign.expiring)

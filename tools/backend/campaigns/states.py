@@ -9,11 +9,16 @@ in one of them (`checked`, `reachable`, `unreachable`, `fault`) is looked up bef
 *Campaign* (names of API v3, lifecycle of the public documentation)::
 
     RequestPending -> RequestQueued -> PreScheduled -> Scheduled -> Ended
-         |                 `--> Cancelled <--'             `--> Aborted
-         `-> RequestFailed
+         |                 `--> Cancelled <--'  |          `--> Aborted
+         `-> RequestFailed                     `--> Failed
+
+It is Failed when it should begin and its package cannot be had [documented: when the call that
+schedules it failed; that this is the package's bytes, missing from the store or not what was put
+there, is ours].
 
 v2 has no PreScheduled, and one that starts today skips RequestQueued. v1 has no PreScheduled
-either; its clients read `InProgress` for Scheduled and `Finished` for Ended.
+either; its clients read `InProgress` for Scheduled, `Finished` for Ended and `UpgradeFailed` for
+Failed.
 
 *Device in a campaign*: the status that a report shows. In v3 a device is looked for
 (`NoDeviceDataFromNetwork`), found (`ReceivedDeviceDataFromNetwork`), waits for its turn
@@ -73,15 +78,17 @@ QUEUED = "CampaignRequestQueued"
 PRE_SCHEDULED = "CampaignPreScheduled"
 SCHEDULED = "CampaignScheduled"
 ENDED = "CampaignEnded"
+NOT_SCHEDULED = "CampaignFailed"
 CANCELLED = "CampaignCancelled"
 ABORTED = "CampaignAborted"
 
 CAMPAIGN_TABLE: dict[str, dict[str, str]] = {
     REQUEST_PENDING: {"accepted": QUEUED, "rejected": REQUEST_FAILED, "cancel": CANCELLED},
     QUEUED: {"checked": PRE_SCHEDULED, "cancel": CANCELLED},
-    PRE_SCHEDULED: {"start": SCHEDULED, "cancel": CANCELLED},
+    PRE_SCHEDULED: {"start": SCHEDULED, "fail": NOT_SCHEDULED, "cancel": CANCELLED},
     SCHEDULED: {"end": ENDED, "cancel": ABORTED},
     REQUEST_FAILED: {},
+    NOT_SCHEDULED: {},
     ENDED: {},
     CANCELLED: {},
     ABORTED: {},
@@ -149,11 +156,13 @@ CAMPAIGN_TABLE_V2: dict[str, dict[str, str]] = {
         "accepted": QUEUED,
         "rejected": REQUEST_FAILED,
         "start": SCHEDULED,
+        "fail": NOT_SCHEDULED,
         "cancel": CANCELLED,
     },
-    QUEUED: {"start": SCHEDULED, "cancel": CANCELLED},
+    QUEUED: {"start": SCHEDULED, "fail": NOT_SCHEDULED, "cancel": CANCELLED},
     SCHEDULED: {"end": ENDED, "cancel": ABORTED},
     REQUEST_FAILED: {},
+    NOT_SCHEDULED: {},
     ENDED: {},
     CANCELLED: {},
     ABORTED: {},
@@ -186,9 +195,10 @@ DEVICE_TABLE_V2: dict[str, dict[str, str]] = {
 # -- the same in v1. Its clients cannot abort an upgrade that has begun (400); who runs us can ---
 CAMPAIGN_TABLE_V1: dict[str, dict[str, str]] = {
     REQUEST_PENDING: {"accepted": QUEUED, "rejected": REQUEST_FAILED, "cancel": CANCELLED},
-    QUEUED: {"start": SCHEDULED, "cancel": CANCELLED},
+    QUEUED: {"start": SCHEDULED, "fail": NOT_SCHEDULED, "cancel": CANCELLED},
     SCHEDULED: {"end": ENDED, "cancel": ABORTED},
     REQUEST_FAILED: {},
+    NOT_SCHEDULED: {},
     ENDED: {},
     CANCELLED: {},
     ABORTED: {},

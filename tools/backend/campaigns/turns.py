@@ -69,9 +69,12 @@ def offer(engine: CampaignEngine, member: Member, former: float | None = None) -
     if not member.active:
         return
     campaign = member.campaign
-    package = Package(
-        campaign.package, campaign.version_to, campaign.digest, engine.bodies[campaign.digest]
-    )
+    body = engine.bodies.get(campaign.digest)
+    if body is None and not member.executed:
+        # Lost from the store while the campaign ran: a fault of ours.
+        _fault(engine, member, "the package of the campaign is missing", former)
+        return
+    package = Package(campaign.package, campaign.version_to, campaign.digest, body or b"")
     terms = Terms(
         campaign=campaign.id,
         kind=campaign.kind.lock.value,

@@ -223,7 +223,7 @@ def add_routes(
         found: list[Campaign] = [
             campaign
             for campaign in backend.engine.book.of_account(account.name, VERSION)
-            if campaign.status == words.REPORTED[upgrade_status]
+            if words.upgrade_status(campaign) == upgrade_status
             and campaign.starts >= now - SIX_MONTHS
         ]
         page = found[offset : offset + REPORT_PAGE]

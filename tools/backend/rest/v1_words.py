@@ -22,14 +22,16 @@ UPGRADE_STATUSES = {
     # A queued upgrade that was not run to its end [documented]; only who runs the backend can
     # stop one that has begun.
     states.ABORTED: "UpgradeFailed",
+    # One that the server failed to schedule [documented].
+    states.NOT_SCHEDULED: "UpgradeFailed",
     # v1 documents no word for it, only that it leaves the queue; ours, and in no report by status.
     states.CANCELLED: "Cancelled",
 }
 """Campaign status inside -> upgrade status of v1."""
 
-REPORTED = {
-    shown: inside for inside, shown in UPGRADE_STATUSES.items() if inside != states.CANCELLED
-}
+REPORTED = frozenset(
+    shown for inside, shown in UPGRADE_STATUSES.items() if inside != states.CANCELLED
+)
 """The statuses that can be asked for: the SDK's enumeration."""
 
 DEVICE_STATUSES = {

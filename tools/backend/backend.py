@@ -252,6 +252,7 @@ class Backend(NamedFaces, Administration):
         self._open_account(connection)
         self.engine.load(connection)
         self.callbacks.load(connection)
+        self.page.load(connection)
         return _Loaded(last, store.load_origin(connection), starts)
 
     def _open_account(self, connection: Connection) -> None:

@@ -8,7 +8,7 @@ from collections.abc import Callable, Collection, Mapping, Sequence
 
 from sqlalchemy import Connection
 
-from tools.backend.campaigns import rules, states
+from tools.backend.campaigns import rules, states, trail
 from tools.backend.campaigns.kinds import FIRMWARE_V1, Lock
 from tools.backend.campaigns.records import (
     Campaign,
@@ -302,6 +302,7 @@ class CampaignBook:
             auto_add=request.auto_add,
             plan=account.omadm_mode if kind is FIRMWARE_V1 else kind.plan,
             status=states.REQUEST_PENDING,
+            trail=trail.step(states.REQUEST_PENDING, now),
         )
 
     def rejection(self, campaign: Campaign, device: Device | None) -> str:

@@ -12,7 +12,7 @@ import asyncio
 from collections.abc import Sequence
 from typing import TYPE_CHECKING
 
-from tools.backend.campaigns import queue, rules, scheduling, states
+from tools.backend.campaigns import queue, rules, scheduling, states, trail
 from tools.backend.campaigns.book import insertion, part, removal
 from tools.backend.campaigns.records import member_row
 from tools.backend.faces.base import Position
@@ -142,6 +142,7 @@ def _check_inline(engine: CampaignEngine, campaign: Campaign, members: list[Memb
         accepted = []
     if not accepted:
         campaign.status = states.REQUEST_FAILED
+        campaign.trail += trail.step(campaign.status, campaign.created)
     for member, _device in accepted:
         _take(engine, member)
 

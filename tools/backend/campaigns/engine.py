@@ -21,7 +21,17 @@ from typing import Any, Protocol
 from sqlalchemy import Connection
 
 from agent.runtime.wheel import Timer, TimerWheel
-from tools.backend.campaigns import checks, edits, pull, queue, rules, scheduling, states, turns
+from tools.backend.campaigns import (
+    checks,
+    edits,
+    pull,
+    queue,
+    rules,
+    scheduling,
+    states,
+    trail,
+    turns,
+)
 from tools.backend.campaigns.book import CampaignBook
 from tools.backend.campaigns.cells import CellPlaces
 from tools.backend.campaigns.publication import set_aside
@@ -187,6 +197,15 @@ class CampaignEngine:
             for row in found
         ]
 
+    async def trails(self, name: str) -> dict[str, list[trail.Step]]:
+        """What a device went through in each of its campaigns, by id; nothing where that is not
+        known."""
+        campaigns = [member.campaign.id for member in self.book.members_of(name)]
+        found = await self.writer.read(
+            lambda connection: store.load_trails(connection, name, campaigns)
+        )
+        return {campaign: trail.steps(text) for campaign, text in found.items()}
+
     def consider(self, devices: Iterable[Device]) -> None:
         """Devices were loaded, attached or run another version: campaigns that add devices by
         themselves take those that match."""
@@ -283,10 +302,12 @@ class CampaignEngine:
         old = campaign.status
         campaign.status = states.next_state(campaign.kind.campaign_table, old, event)
         self.record(campaign.id, "campaign", old, campaign.status, event)
+        campaign.trail += trail.step(campaign.status, self.now())
         for observer in self.observers:
             observer.campaign_changed(campaign, old)
         self.writer.submit_row(
-            store.SET_CAMPAIGN_STATUS, {"b_id": campaign.id, "b_status": campaign.status}
+            store.SET_CAMPAIGN_STATUS,
+            {"b_id": campaign.id, "b_status": campaign.status, "b_trail": campaign.trail},
         )
 
     def move(self, member: Member, event: str) -> None:
@@ -311,13 +332,16 @@ class CampaignEngine:
             if error is None and then is not None:
                 then()
 
+        statement, row = store.SET_MEMBER, member_change(member)
         if member.status != member.told:
             for observer in self.observers:
                 observer.member_changed(member, member.told)
             member.told = member.status
+            statement = store.MOVE_MEMBER
+            row["b_step"] = trail.step(member.status, member.updated)
         callback = None if then is None else committed
         # Kept: the change is in force here already, and nobody would repeat it.
-        self.writer.submit_row(store.SET_MEMBER, member_change(member), callback, keep=True)
+        self.writer.submit_row(statement, row, callback, keep=True)
 
     def note_attempt(self, member: Member, finished: float | None) -> None:
         """Write down an attempt that begins, or the same one when it is over."""

@@ -8,6 +8,7 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from agent.runtime.wheel import Timer
+from tools.backend.campaigns import trail
 from tools.backend.campaigns.kinds import FIRMWARE_V3, KINDS, CampaignKind
 from tools.backend.campaigns.plans import PLANS, Plan
 from tools.backend.campaigns.states import CAMPAIGN_FINAL, DEVICE_FINAL
@@ -103,6 +104,8 @@ class Campaign:
     plan: str
     """How its devices are tried: a name of `plans.PLANS`."""
     status: str
+    trail: str = ""
+    """How it came there, see `campaigns.trail`."""
     members: dict[str, Member] = field(default_factory=dict)
     ready: deque[Member] = field(default_factory=deque)
     """Members whose turn may come now, in order."""
@@ -233,6 +236,7 @@ _CAMPAIGN_COLUMNS = (
     "auto_add",
     "plan",
     "status",
+    "trail",
 )
 
 
@@ -276,11 +280,12 @@ def member_row(member: Member) -> dict[str, Any]:
         "shown_status": member.shown_status,
         "shown_reason": member.shown_reason,
         "queued": member.queued,
+        "trail": trail.step(member.status, member.updated),
     }
 
 
 def member_change(member: Member) -> dict[str, Any]:
-    """The parameters of store.SET_MEMBER."""
+    """The parameters of store.SET_MEMBER; store.MOVE_MEMBER has one more."""
     # Spelt out beside `member_row`: this is written for every step of every device.
     return {
         "b_campaign": member.campaign.id,

@@ -7,6 +7,7 @@ from collections import Counter
 from collections.abc import Iterable, Iterator
 from typing import TYPE_CHECKING
 
+from tools.backend.campaigns import trail
 from tools.backend.campaigns.records import Campaign, Member
 from tools.backend.errors import RequestRefused
 from tools.backend.page.models import (
@@ -45,7 +46,6 @@ class CampaignViews:
         campaigns = self._backend.engine.book.campaigns.values()
         return Summary(
             now=self._backend.time.now(),
-            since=self._sampler.since,
             timing=self._backend.timing.name,
             accounts=sorted(inventory.accounts),
             devices=len(inventory.devices),
@@ -108,10 +108,10 @@ class CampaignViews:
             raise RequestRefused("Campaign does not exist", code="RESOURCE_NOT_FOUND", status=404)
         return campaign
 
-    def detail(self, campaign: Campaign) -> CampaignDetail:
+    async def detail(self, campaign: Campaign) -> CampaignDetail:
         """One campaign with its history."""
-        track = self._sampler.look(campaign)
-        times, counts = track.series(self._backend.time.now())
+        samples = await self._sampler.samples(campaign)
+        times, counts = self._sampler.look(campaign).series(samples, self._backend.time.now())
         return CampaignDetail(
             **self.row(campaign).model_dump(),
             make=campaign.make,
@@ -129,7 +129,10 @@ class CampaignViews:
             autoAdd=campaign.auto_add,
             autoAssign=campaign.auto_assign,
             history=History(times=times, counts=counts),
-            changes=[StatusChange(time=time, status=status) for time, status in track.changes],
+            changes=[
+                StatusChange(time=time, status=status)
+                for time, status in trail.steps(campaign.trail)
+            ],
             since=max(self._sampler.since, campaign.created),
         )
 

@@ -126,6 +126,7 @@ class DeviceViews:
         backend = self._backend
         members = backend.engine.book.members_of(device.name)
         attempts = await backend.engine.attempts(device.name)
+        trails = await backend.engine.trails(device.name)
         check_ins = await backend.logs.check_ins(device.name)
         logs = await backend.logs.logs(device.name)
         return timeline.in_order(
@@ -133,8 +134,8 @@ class DeviceViews:
                 TimelineEntry(
                     time=device.created, kind="inventory", title="Taken into the inventory"
                 ),
-                *timeline.of_members(members),
-                *timeline.of_attempts(attempts, members),
+                *timeline.of_members(members, trails),
+                *timeline.of_attempts(attempts, members, trails),
                 *timeline.of_check_ins(check_ins),
                 *timeline.of_logs(logs),
                 *timeline.of_messages(

@@ -37,8 +37,6 @@ class Summary(BaseModel):
     """The backend at a glance."""
 
     now: float
-    since: float
-    """When the counting of states began: at the start of this run."""
     timing: str
     accounts: list[str]
     devices: int
@@ -119,7 +117,8 @@ class CampaignDetail(CampaignRow):
     history: History
     changes: list[StatusChange]
     since: float
-    """Nothing of before is in `history` and `changes`."""
+    """Nothing of before is in `history` and `changes`: that of a database which is older than
+    they are begins with its migration."""
 
 
 class MemberRow(BaseModel):

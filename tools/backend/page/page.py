@@ -4,6 +4,8 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
+from sqlalchemy import Connection
+
 from tools.backend.page.campaign_views import CampaignViews
 from tools.backend.page.device_views import DeviceViews
 from tools.backend.page.feed import Feed
@@ -32,10 +34,22 @@ class Page:
             {"cells": lambda: cells(backend), "callbacks": lambda: callbacks(backend)},
         )
 
+    def load(self, connection: Connection) -> None:
+        """Read what a former run left, after the engine has."""
+        book = self._backend.engine.book
+        alive = {
+            campaign.id: campaign
+            for campaign in book.campaigns.values()
+            if not campaign.final or campaign.active
+        }
+        # Those that wait in the network may begin again when their campaign is over.
+        alive.update((item.campaign.id, item.campaign) for item in book.queued.values())
+        self.sampler.load(connection, alive.values())
+
     def start(self) -> None:
         """Look at the engine from now on."""
-        self.sampler.start()
         backend = self._backend
+        self.sampler.start(backend.writer)
         backend.engine.observers += [self.sampler, self.feed]
         backend.operator.on_attach.append(lambda attachment: self._moved(attachment.device_id))
         backend.operator.on_detach.append(self._moved)

@@ -144,7 +144,7 @@ def _add_data(routes: APIRouter, backend: Backend) -> None:
 
     @routes.get("/api/campaigns/{campaign}")
     async def campaign_detail(campaign: str) -> CampaignDetail:
-        return page.campaigns.detail(page.campaigns.named(campaign))
+        return await page.campaigns.detail(page.campaigns.named(campaign))
 
     @routes.get("/api/campaigns/{campaign}/devices")
     async def members(

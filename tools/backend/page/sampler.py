@@ -1,4 +1,4 @@
-"""How the devices of each campaign stand, now and over the time of this run.
+"""How the devices of each campaign stand, now and over time.
 
 Theory of operation
 -------------------
@@ -9,21 +9,35 @@ numbers that held until then into the series, at the instant of their last chang
 says what was so at the end of each step in which something happened, and nothing needs a timer.
 When a series is full, its steps get twice as long and only the last entry of each is kept.
 
+The series are rows of `state_samples`, written with the change that begins the next step: one row a
+second of each campaign at first, fewer the longer it goes on, whatever the number of its devices.
+So they cost nothing beside the rows of these devices, no memory, and outlast the process; they are
+read when somebody looks at a campaign. The present numbers are in no row. They are counted from the
+devices, also after a kill, and belong to the last instant at which one of these changed.
+
 Not everything is told: devices come and go, and the checks of a new campaign change them silently.
 So all devices are counted again (5 ms for 100,000) once in each step, when the campaign itself gets
 another status, when the numbers do not add up, and when somebody looks at that one campaign.
-
-All of it is in memory: after a restart the numbers are counted anew, and the series begins there.
 """
 
 from __future__ import annotations
 
+import json
 from collections import Counter
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from functools import partial
+from typing import Any, NamedTuple
+
+from sqlalchemy import Connection, bindparam, delete, func, select
 
 from tools.backend.campaigns.records import Campaign, Member
+from tools.backend.campaigns.trail import load_last_step
+from tools.backend.store import tables
+from tools.backend.store.rows import counter, upsert
+from tools.backend.store.statements import execute_rows
+from tools.backend.store.writer import Writer
 
-__all__ = ["StateSampler", "Track"]
+__all__ = ["Sample", "StateSampler", "Track"]
 
 SAMPLES = 512
 """Entries of one series: more than the page has pixels to tell apart in a narrow window."""
@@ -35,22 +49,37 @@ EXACT = 5_000
 """Devices of a campaign that are counted again for a list and for each event, 0.3 ms; for more of
 them the running numbers do, which a step later are right in any case."""
 
-CHANGES = 32
-"""Status changes of a campaign itself that are kept; a life has six."""
+HISTORY = "history"
+"""The counter that says since when there is a history, in a database that is older."""
+
+_samples = tables.state_samples.c
+PUT_SAMPLE = upsert(tables.state_samples, "campaign", "time")
+DROP_SAMPLE = delete(tables.state_samples).where(
+    _samples.campaign == bindparam("b_campaign"), _samples.time == bindparam("b_time")
+)
+
+
+class Sample(NamedTuple):
+    """An entry of a series: the devices in each status at an instant."""
+
+    time: float
+    counts: dict[str, int]
 
 
 class Track:
-    """What is known of one campaign."""
+    """What is known of one campaign in memory. `keep` takes each entry of its series."""
 
-    __slots__ = ("_last", "_rows", "_statuses", "_step", "_times", "_until", "changes", "counts")
+    __slots__ = ("_keep", "_last", "_until", "counts", "kept", "step")
 
-    def __init__(self, counts: Counter[str], begin: float) -> None:
+    def __init__(
+        self, counts: Counter[str], begin: float, keep: Callable[[Sample], None], kept: int = 0
+    ) -> None:
         self.counts = counts
-        self.changes: list[tuple[float, str]] = []
-        self._statuses: list[str] = []
-        self._times: list[float] = []
-        self._rows: list[tuple[int, ...]] = []
-        self._step = FIRST_STEP
+        self.step = FIRST_STEP
+        """Seconds. After a restart it begins anew, and grows when there are too many entries."""
+        self.kept = kept
+        """Entries that there are, at most."""
+        self._keep = keep
         self._last = begin
         self._until = begin
 
@@ -78,41 +107,23 @@ class Track:
         self._last = max(self._last, when)
 
     def _close(self, when: float) -> None:
-        for status in self.counts:
-            if status not in self._statuses:
-                self._statuses.append(status)
-        self._times.append(self._last)
-        self._rows.append(tuple(self.counts[status] for status in self._statuses))
-        while len(self._times) >= SAMPLES:
-            self._thin()
-        self._until = (when // self._step + 1) * self._step
+        self.kept += 1
+        self._until = (when // self.step + 1) * self.step
+        self._keep(Sample(self._last, dict(_present(self.counts))))
 
-    def _thin(self) -> None:
-        """Steps of twice the length; the last entry of each stays."""
-        self._step *= 2
-        times, rows = self._times, self._rows
-        kept = [
-            index
-            for index, time in enumerate(times)
-            if index + 1 == len(times) or time // self._step != times[index + 1] // self._step
-        ]
-        self._times = [times[index] for index in kept]
-        self._rows = [rows[index] for index in kept]
-
-    def series(self, now: float) -> tuple[list[float], dict[str, list[int]]]:
+    def series(
+        self, samples: Sequence[Sample], now: float
+    ) -> tuple[list[float], dict[str, list[int]]]:
         """The instants, and the number of devices in each status at each of them."""
-        times = [*self._times, self._last]
+        # An entry of the last change is older than the present numbers of that instant.
+        known = [sample for sample in samples if sample.time < self._last]
+        known.append(Sample(self._last, dict(_present(self.counts))))
         if now > self._last:
-            times.append(now)
-        counts: dict[str, list[int]] = {}
-        for index, status in enumerate(self._statuses):
-            # A row is as long as the list of statuses was when it was made.
-            column = [row[index] if index < len(row) else 0 for row in self._rows]
-            counts[status] = column
-        for status in dict.fromkeys((*self._statuses, *self.counts)):
-            column = counts.setdefault(status, [0] * len(self._rows))
-            column.extend([self.counts[status]] * (len(times) - len(self._rows)))
-        return times, counts
+            known.append(known[-1]._replace(time=now))
+        statuses = dict.fromkeys(status for sample in known for status in sample.counts)
+        return [sample.time for sample in known], {
+            status: [sample.counts.get(status, 0) for sample in known] for status in statuses
+        }
 
 
 class StateSampler:
@@ -120,21 +131,86 @@ class StateSampler:
 
     def __init__(self, now: Callable[[], float]) -> None:
         self._now = now
+        self._writer: Writer | None = None
         self._tracks: dict[str, Track] = {}
+        self._kept: dict[str, int] = {}
+        """Entries that a former run has left, by campaign."""
         self.since = 0.0
-        """When it began to look."""
+        """Nothing of before is known: the database is older than its histories."""
 
-    def start(self) -> None:
-        """Everything is counted from now on."""
-        self.since = self._now()
+    # -- life ---
+
+    def load(self, connection: Connection, alive: Iterable[Campaign]) -> None:
+        """Read what a former run left. `alive` are the campaigns in which something may change:
+        when the last change in them was, nobody could tell after the next one."""
+        self.since = counter(connection, HISTORY) or 0.0
+        query = select(_samples.campaign, func.count()).group_by(_samples.campaign)
+        self._kept = {campaign: count for campaign, count in connection.execute(query)}
+        for campaign in alive:
+            last = load_last_step(connection, campaign.id) if campaign.id in self._kept else None
+            self._begin(campaign, last)
+
+    def start(self, writer: Writer) -> None:
+        """Write from now on."""
+        self._writer = writer
 
     def track(self, campaign: Campaign) -> Track:
         """The track of a campaign, begun when there is none."""
         found = self._tracks.get(campaign.id)
-        if found is None:
-            begin = max(self.since, campaign.created)
-            found = self._tracks[campaign.id] = Track(_counted(campaign), begin)
-        return found
+        if found is not None:
+            return found
+        last = None
+        if campaign.id in self._kept:  # it is over, and every device came to its end
+            last = max((member.updated for member in campaign.members.values()), default=None)
+        return self._begin(campaign, last)
+
+    def _begin(self, campaign: Campaign, last: float | None) -> Track:
+        begin = max(self.since, campaign.created, last or 0.0)
+        keep = partial(self._keep, campaign.id)
+        kept = self._kept.get(campaign.id, 0)
+        track = self._tracks[campaign.id] = Track(_counted(campaign), begin, keep, kept)
+        return track
+
+    def forget(self, campaign: str) -> None:
+        """The campaign is not there any more; its rows are for others to drop."""
+        self._tracks.pop(campaign, None)
+        self._kept.pop(campaign, None)
+
+    # -- the store ---
+
+    def _keep(self, campaign: str, sample: Sample) -> None:
+        track = self._tracks.get(campaign)
+        if self._writer is None or track is None:
+            return
+        counts = json.dumps(sample.counts, separators=(",", ":"))
+        self._writer.submit_row(
+            PUT_SAMPLE, {"campaign": campaign, "time": sample.time, "counts": counts}
+        )
+        if track.kept < SAMPLES:
+            return
+        track.kept = 0  # counted by `_thin`
+
+        def thinned(result: Any, error: Exception | None) -> None:
+            if error is None:
+                left, track.step = result
+                track.kept += left
+
+        self._writer.submit_nowait(
+            partial(_thin, campaign=campaign, step=track.step), thinned, keep=True
+        )
+
+    async def samples(self, campaign: Campaign) -> list[Sample]:
+        """The series of a campaign, without its present numbers."""
+        assert self._writer is not None, "the backend is not started"
+        query = (
+            select(_samples.time, _samples.counts)
+            .where(_samples.campaign == campaign.id)
+            .order_by(_samples.time)
+        )
+        rows = await self._writer.read(lambda connection: connection.execute(query).all())
+        return [Sample(time, json.loads(counts)) for time, counts in rows]
+
+    # -- what is asked ---
 
     def counts(self, campaign: Campaign) -> dict[str, int]:
         """The devices in each status, without the statuses of none."""
@@ -154,9 +230,7 @@ class StateSampler:
 
     def campaign_changed(self, campaign: Campaign, _old: str) -> None:
         """A campaign has another status."""
-        changes = self.look(campaign).changes
-        changes.append((self._now(), campaign.status))
-        del changes[:-CHANGES]
+        self.look(campaign)
 
     def member_changed(self, member: Member, old: str) -> None:
         """A device in a campaign has another status or reason."""
@@ -173,9 +247,28 @@ class StateSampler:
         track.change(member.updated, old, member.status)
 
 
+def _thin(connection: Connection, campaign: str, step: float) -> tuple[int, float]:
+    """Make steps longer until half of the entries at most are left, the last one of each step;
+    returns how many that are, and the length."""
+    query = select(_samples.time).where(_samples.campaign == campaign).order_by(_samples.time)
+    times: list[float] = list(connection.execute(query).scalars())
+    kept = times
+    while len(kept) > SAMPLES // 2:
+        step *= 2
+        kept = [
+            time
+            for index, time in enumerate(times)
+            if index + 1 == len(times) or time // step != times[index + 1] // step
+        ]
+    gone = [{"b_campaign": campaign, "b_time": time} for time in set(times) - set(kept)]
+    if gone:
+        execute_rows(connection, DROP_SAMPLE, gone)
+    return len(kept), step
+
+
 def _counted(campaign: Campaign) -> Counter[str]:
     return Counter(member.status for member in campaign.members.values())
 
 
 def _present(counts: Counter[str]) -> Iterator[tuple[str, int]]:
-    return ((status, number) for status, number in counts.items() if number > 0)
+    return ((status, number) for status, number in counts.items() if status and number > 0)

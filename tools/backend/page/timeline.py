@@ -8,6 +8,7 @@ from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
 
 from tools.backend.campaigns.records import Attempt, Campaign, Member
+from tools.backend.campaigns.trail import Step
 from tools.backend.operator_network.network import EXPIRED, SENT, MessageReport
 from tools.backend.operator_network.rows import Attachment, ShortMessage
 from tools.backend.page.models import TimelineEntry
@@ -33,6 +34,9 @@ SAME = 1.0
 """Seconds between the end of an attempt and the change of the status that comes of it; the clock is
 read for each."""
 
+Trails = Mapping[str, Sequence[Step]]
+"""What the device went through in each campaign, by id."""
+
 LONGEST = 200
 """Characters of a log entry that are shown."""
 
@@ -42,8 +46,8 @@ def in_order(entries: Iterable[TimelineEntry]) -> list[TimelineEntry]:
     return sorted(reversed(list(entries)), key=lambda entry: -entry.time)
 
 
-def of_members(members: Iterable[Member]) -> list[TimelineEntry]:
-    """How the device stands in its campaigns, and what is planned with it."""
+def of_members(members: Iterable[Member], trails: Trails) -> list[TimelineEntry]:
+    """How the device stands in its campaigns and came there, and what is planned with it."""
     entries = []
     for member in members:
         campaign = member.campaign
@@ -57,6 +61,12 @@ def of_members(members: Iterable[Member]) -> list[TimelineEntry]:
                 campaign=campaign.id,
             )
         )
+        entries += [
+            TimelineEntry(
+                time=time, kind="status", title=f"In {about}", status=status, campaign=campaign.id
+            )
+            for time, status in _before(member, trails.get(campaign.id, ()))
+        ]
         entries.append(
             TimelineEntry(
                 time=member.updated,
@@ -79,10 +89,19 @@ def of_members(members: Iterable[Member]) -> list[TimelineEntry]:
     return entries
 
 
-def of_attempts(attempts: Iterable[Attempt], members: Iterable[Member]) -> list[TimelineEntry]:
-    """The attempts to update the device. The end of the last one is what `of_members` tells as the
-    status in that campaign, so it is not told twice."""
-    told = {(member.campaign.id, member.status): member.updated for member in members}
+def _before(member: Member, steps: Sequence[Step]) -> Sequence[Step]:
+    """The steps before the status that the device has now, which its own record tells with its
+    reason."""
+    return steps[:-1] if steps and steps[-1][1] == member.status else steps
+
+
+def of_attempts(
+    attempts: Iterable[Attempt], members: Iterable[Member], trails: Trails
+) -> list[TimelineEntry]:
+    """The attempts to update the device. An end that `of_members` tells as a status in that
+    campaign is not told twice."""
+    told = [(member.campaign.id, member.status, member.updated) for member in members]
+    told += [(name, status, time) for name, steps in trails.items() for time, status in steps]
     entries = []
     for attempt in attempts:
         campaign = attempt.campaign
@@ -97,7 +116,10 @@ def of_attempts(attempts: Iterable[Attempt], members: Iterable[Member]) -> list[
             )
         )
         ended = attempt.finished
-        if ended is None or abs(ended - told.get((campaign.id, attempt.status), 0.0)) < SAME:
+        if ended is None or any(
+            (name, status) == (campaign.id, attempt.status) and abs(ended - time) < SAME
+            for name, status, time in told
+        ):
             continue
         entries.append(
             TimelineEntry(

@@ -12,6 +12,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from sqlalchemy import (
+    ColumnElement,
     Connection,
     Float,
     RowMapping,
@@ -19,6 +20,7 @@ from sqlalchemy import (
     bindparam,
     delete,
     insert,
+    literal_column,
     select,
     update,
 )
@@ -28,6 +30,7 @@ from tools.backend.errors import StoreError
 from tools.backend.inventory import Account, ConfigFile, Device, Firmware
 from tools.backend.store import tables
 from tools.backend.store.statements import execute_rows
+from tools.backend.store.types import String
 from tools.backend.timing import Origin
 
 INSERT = postgresql.insert
@@ -121,7 +124,20 @@ DROP_REGISTRATION = delete(tables.registrations).where(
 SET_CAMPAIGN_STATUS = (
     update(tables.campaigns)
     .where(tables.campaigns.c.id == bindparam("b_id"))
-    .values(status=bindparam("b_status"))
+    .values(status=bindparam("b_status"), trail=bindparam("b_trail"))
+)
+
+STEP = 13
+"""Characters of one step of a trail, see `campaigns.trail`."""
+
+MAX_STEPS = 256
+"""Steps that are kept of a device in a campaign, the newest: those of a year in which it was tried
+and failed every other day. Each change writes the row anew, so it must not grow for ever."""
+
+# Texts and no parameters: a statement with constants of its own takes the slow way to the driver.
+_SHORTENED: ColumnElement[str] = literal_column(
+    f"CASE WHEN length(trail) < {STEP * MAX_STEPS} THEN trail ELSE substr(trail, {STEP + 1}) END",
+    String(),
 )
 SET_MEMBER = (
     update(tables.campaign_devices)
@@ -143,6 +159,8 @@ SET_MEMBER = (
         queued=bindparam("b_queued"),
     )
 )
+MOVE_MEMBER = SET_MEMBER.values(trail=_SHORTENED + bindparam("b_step", type_=String()))
+"""The same, where the status is another one."""
 
 
 @dataclass(slots=True)
@@ -257,15 +275,27 @@ def load_campaigns(connection: Connection) -> Iterator[Mapping[str, Any]]:
     return _rows(connection, select(tables.campaigns).order_by(tables.campaigns.c.number))
 
 
+# Without the trails: they are many, and read for one device at a time.
+MEMBER_COLUMNS = [item for item in tables.campaign_devices.columns if item.name != "trail"]
 SHARED_MEMBER = ("campaign", "delivery", "status", "said", "reason", "shown_status", "shown_reason")
 
 
 def load_members(connection: Connection) -> Iterator[Mapping[str, Any]]:
     """By campaign and device."""
-    query = select(tables.campaign_devices).order_by(
+    query = select(*MEMBER_COLUMNS).order_by(
         tables.campaign_devices.c.campaign, tables.campaign_devices.c.device
     )
     return _rows(connection, query, SHARED_MEMBER)
+
+
+def load_trails(connection: Connection, device: str, campaigns: Collection[str]) -> dict[str, str]:
+    """What a device went through in each of these campaigns; empty where that is not known."""
+    members = tables.campaign_devices.c
+    found = {}
+    for campaign in campaigns:
+        query = select(members.trail).where(members.campaign == campaign, members.device == device)
+        found[campaign] = connection.execute(query).scalar_one_or_none() or ""
+    return found
 
 
 def load_attempts(connection: Connection, device: str) -> Sequence[RowMapping]:

@@ -22,7 +22,8 @@ from tools.backend.store.types import Integer, String
 metadata = MetaData()
 
 # One row each of: clock (last committed instant), starts (of the backend, on this database),
-# location (first free registration number), commits (PostgreSQL only, see its runner).
+# location (first free registration number), commits (PostgreSQL only, see its runner), history
+# (of a database that is older than the trails: since when there are any).
 counters = Table(
     "counters",
     metadata,
@@ -267,6 +268,8 @@ campaigns = Table(
     # How failed devices are asked again: a name of `campaigns.plans.PLANS`.
     Column("plan", String(16), nullable=False),
     Column("status", String(32), nullable=False),
+    # How it came there: a trail, see `campaigns.trail`. Likewise of the devices below.
+    Column("trail", String, nullable=False),
 )
 Index("campaigns_by_account", campaigns.c.account, campaigns.c.number)
 
@@ -295,6 +298,17 @@ campaign_devices = Table(
     Column("shown_reason", String(512), nullable=False),
     # Waits in the network for its next power-up, although its campaign is over.
     Column("queued", Boolean, nullable=False),
+    Column("trail", String, nullable=False),
+)
+
+# How many devices of a campaign were in each status at the end of a step of time in which that
+# changed, as JSON; a bounded number of rows for each campaign.
+state_samples = Table(
+    "state_samples",
+    metadata,
+    Column("campaign", String(36), primary_key=True),
+    Column("time", Float, primary_key=True),
+    Column("counts", String, nullable=False),
 )
 
 # The last report of a device in a campaign: a repetition of it, perhaps after a restart of ours, is

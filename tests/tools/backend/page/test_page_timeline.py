@@ -56,15 +56,35 @@ async def test_end_of_an_attempt_and_the_status_it_led_to_are_one_entry() -> Non
             Attempt(campaign, 2, 30.0, member.updated, member.status, Ending.SUCCESS, "1"),
             Attempt(campaign, 3, 50.0, None, "", None, ""),
         ]
-        entries = timeline.of_attempts(attempts, [member])
+        entries = timeline.of_attempts(attempts, [member], {})
         assert [(entry.title, entry.detail, entry.status) for entry in entries] == [
             ("Attempt 1 of campaign T began", "from version 1", ""),
             ("Attempt 1 of campaign T ended", "connection lost", "UpgradePending"),
             ("Attempt 2 of campaign T began", "from version 1", ""),
             ("Attempt 3 of campaign T began", "", ""),
         ]
-        titles = [entry.title for entry in timeline.of_members([member])]
+        titles = [entry.title for entry in timeline.of_members([member], {})]
         assert titles[:2] == ["Asked for in campaign T", "In campaign T"]
         member.next = member.updated + 60
-        planned = timeline.of_members([member])[-1]
+        planned = timeline.of_members([member], {})[-1]
         assert (planned.kind, planned.time) == ("planned", member.next)
+
+
+@virtual
+async def test_each_status_on_the_way_is_told_once() -> None:
+    async with world() as backend:
+        campaign = await backend.create_campaign(["urn:x:1"], await package(backend), title="T")
+        member = campaign.members["urn:x:1"]
+        member.status, member.updated, member.reason = "UpgradeFailed", 40.0, "no result"
+        trail = [(10.0, "Accepted"), (20.0, "UpgradePending"), (40.0, "UpgradeFailed")]
+        trails = {campaign.id: trail}
+        entries = [item for item in timeline.of_members([member], trails) if item.kind == "status"]
+        assert [(item.time, item.status, item.detail) for item in entries] == [
+            (10.0, "Accepted", ""),
+            (20.0, "UpgradePending", ""),
+            (40.0, "UpgradeFailed", "no result"),
+        ]
+        # The end of a former attempt is in the trail, under the status that it led to.
+        attempts = [Attempt(campaign, 1, 10.0, 20.0, "UpgradePending", Ending.REFUSED, "1")]
+        told = timeline.of_attempts(attempts, [member], trails)
+        assert [entry.title for entry in told] == ["Attempt 1 of campaign T began"]

@@ -52,6 +52,10 @@ async def test_every_row_is_there_afterwards(tmp_path: Path) -> None:
     assert await runner.run(differences) == []
     await runner.close()
     before["counters"] = [row for row in before["counters"] if row["name"] != "schema"]
+    # Since when histories are kept: the last instant of the former program.
+    clock = next(row["value"] for row in before["counters"] if row["name"] == "clock")
+    after["counters"].remove({"name": "history", "value": clock})
+    assert {row["trail"] for row in after["campaigns"] + after["campaign_devices"]} == {""}
     for name, rows in before.items():
         shown = [{key: row[key] for key in rows[0]} for row in after[name]] if rows else after[name]
         assert sorted(shown, key=repr) == rows, name
@@ -95,12 +99,16 @@ async def test_the_backend_goes_on_where_the_former_one_was(tmp_path: Path) -> N
         assert len(titles["oma-dm"].members) == 2
         assert backend.operator.waiting("IMEI:350000000000021") > 0
         assert len(backend.logs.logging(backend.config.account)) == 1
+        assert 0 < backend.page.sampler.since <= backend.time.now()
         assert backend.inventory.by_token(b"fixture-secret-1") is not None
         meter.register()
         while not titles["half way"].members[meter.name].final:
             await runtime.clock.sleep(1)
         assert backend.belief(meter.name).verdict == "updated"
         assert meter.executes == 0
+        # What it went through from here on is kept; of before there is nothing.
+        gone_through = await backend.engine.trails(meter.name)
+        assert [status for _time, status in gone_through[titles["half way"].id]] == [states.SUCCESS]
         meter.close()
         await backend.stop()
 

@@ -78,6 +78,13 @@ class Office:
     async def removed(self, *numbers: int) -> list[str]:
         return words(await self.licences.remove(self.account, ids(*numbers)))
 
+    def granted(self, devices: Iterable[Device]) -> bool:
+        """Assign licences as a campaign does, which stores them with itself."""
+        grant = self.licences.auto_assign(ACCOUNT, devices)
+        if grant is not None:
+            self.writer.submit_nowait(grant.write, lambda _result, error: grant.settled(error))
+        return grant is not None
+
     def holders(self) -> list[int]:
         """The devices that have a licence, by number, in the order of assignment."""
         held = self.licences.from_index(ACCOUNT, 0)

@@ -25,7 +25,7 @@ from __future__ import annotations
 
 import itertools
 import threading
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from math import inf
 from typing import Any
@@ -36,7 +36,8 @@ from agent.runtime.wheel import Timer, TimerWheel
 from tools.backend.callbacks import messages, rows
 from tools.backend.callbacks.messages import MAX_DEVICES
 from tools.backend.callbacks.rows import Change, Key, Message
-from tools.backend.campaigns.records import Campaign, Member
+from tools.backend.campaigns import states
+from tools.backend.campaigns.records import NOTHING_MORE, Campaign, Member, Rider
 from tools.backend.inventory import Firmware
 from tools.backend.store.writer import Writer
 from tools.backend.timing import DAY, BackendTime
@@ -85,6 +86,8 @@ class _Bucket:
     due: float = inf
     busy: bool = False
     closed: bool = False
+    withdrawn: set[int] = field(default_factory=set)
+    """Numbers of changes that are being composed, and are not to be told after all."""
 
     def published(self, change: Change) -> float:
         """When a change may be told."""
@@ -117,9 +120,16 @@ class _Bucket:
             self.due = inf
         return taken
 
+    def withdraw(self, change: Change) -> None:
+        """What a change tells of was not stored: nobody is told of it."""
+        self.changes = {name: item for name, item in self.changes.items() if item is not change}
+        if self.busy:
+            self.withdrawn.add(change.number)
+
     def put_back(self, taken: dict[object, Change], again: float) -> None:
         """The store did not take them."""
         newer = self.changes
+        taken = {name: item for name, item in taken.items() if item.number not in self.withdrawn}
         # What was replaced meanwhile stays out, so that the numbers still ascend.
         self.changes = {name: taken[name] for name in taken if name not in newer} | newer
         self.due = again
@@ -139,7 +149,8 @@ class _Composition:
     def write(self, connection: Connection) -> list[Message]:
         account, version = self.bucket.key
         made: list[Message] = []
-        for draft in messages.drafts_of(version, self.changes, self.statuses):
+        told = [item for item in self.changes if item.number not in self.bucket.withdrawn]
+        for draft in messages.drafts_of(version, told, self.statuses):
             body = messages.body_of(version, account, draft, self.campaigns[draft.campaign])
             # Numbered here and not when it was submitted: so they ascend in the order of commits.
             number = next(self.numbers)
@@ -150,6 +161,25 @@ class _Composition:
         for statement in self.bucket.drops:
             connection.execute(statement, {**rows.key_of(self.bucket.key), "b_last": last})
         return made
+
+
+class _Creation:
+    """Changes that a new campaign comes with, stored with it or not at all: a `Rider`."""
+
+    __slots__ = ("_changes",)
+
+    def __init__(self, changes: list[tuple[_Bucket, Change]]) -> None:
+        self._changes = changes
+
+    def write(self, connection: Connection) -> None:
+        """Store them."""
+        rows.add_changes(connection, [change for _bucket, change in self._changes])
+
+    def settled(self, error: Exception | None) -> None:
+        """The campaign is stored, or with an error it never was."""
+        if error is not None:
+            for bucket, change in self._changes:
+                bucket.withdraw(change)
 
 
 def _message(number: int, key: Key, kind: str, campaign: str, now: float) -> Message:
@@ -250,28 +280,54 @@ class Outbox:
             key = pair[0].key
             now = self._time.now()
             change = Change(next(self._changes), *key, campaign.id, "", campaign.status, old, now)
-            self._add(pair[0], change)
+            self._store(change)
+            self._gather(pair[0], change)
 
     def member_changed(self, member: Member, _old: str) -> None:
         """A device in a campaign has another status or reason."""
         campaign = member.campaign
         pair = self._buckets.get((campaign.account, campaign.kind.version))
         if pair is not None:
-            change = Change(
-                next(self._changes),
-                *pair[1].key,
-                campaign.id,
-                member.device_id,
-                member.status,
-                member.reason,
-                member.updated,
-                member.recent,
-                member.next,
-            )
-            self._add(pair[1], change)
+            change = self._of_member(pair[1].key, member)
+            self._store(change)
+            self._gather(pair[1], change)
 
-    def _add(self, bucket: _Bucket, change: Change) -> None:
-        self._store(change)
+    def campaign_created(self, campaign: Campaign, members: Sequence[Member]) -> Rider:
+        """A campaign is about to be written, whose checks are over: what they have found is told
+        where it is more than the beginning, a request that failed and devices that were
+        rejected."""
+        pair = self._buckets.get((campaign.account, campaign.kind.version))
+        if pair is None:
+            return NOTHING_MORE
+        found: list[tuple[_Bucket, Change]] = []
+        if campaign.status != states.REQUEST_PENDING:
+            status, old = campaign.status, states.REQUEST_PENDING
+            number = next(self._changes)
+            change = Change(number, *pair[0].key, campaign.id, "", status, old, self._time.now())
+            found.append((pair[0], change))
+        found.extend(
+            (pair[1], self._of_member(pair[1].key, member))
+            for member in members
+            if member.status == states.REJECTED
+        )
+        for bucket, change in found:
+            self._gather(bucket, change)
+        return _Creation(found) if found else NOTHING_MORE
+
+    def _of_member(self, key: Key, member: Member) -> Change:
+        return Change(
+            next(self._changes),
+            *key,
+            member.campaign.id,
+            member.device_id,
+            member.status,
+            member.reason,
+            member.updated,
+            member.recent,
+            member.next,
+        )
+
+    def _gather(self, bucket: _Bucket, change: Change) -> None:
         bucket.add(change)
         if bucket.due == inf:
             if bucket.publication is None:
@@ -356,6 +412,7 @@ class Outbox:
                 bucket.put_back(taken, self._time.now() + STORE_RETRY)
             else:
                 self._made(bucket, made)
+            bucket.withdrawn.clear()
             self._arm()
 
         self._writer.submit_nowait(work.write, committed)

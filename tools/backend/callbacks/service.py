@@ -77,6 +77,7 @@ class Callbacks:
         self._waiting: list[Message] = []
         self._sweeper = Timer(lambda _now: self._sweep())
         engine.observers.append(self._outbox)
+        engine.on_create = self._outbox.campaign_created
 
     async def _transport(self) -> httpx.AsyncBaseTransport:
         if self._injected is not None:

@@ -2,29 +2,34 @@
 
 from __future__ import annotations
 
+import hashlib
 import uuid
 from collections import Counter
 from collections.abc import Callable, Collection, Mapping, Sequence
 
-from sqlalchemy import Connection
+from sqlalchemy import Connection, Executable
 
-from tools.backend.campaigns import rules, states, trail
+from tools.backend.campaigns import pilots, rules, states, trail
 from tools.backend.campaigns.kinds import FIRMWARE_V1, Lock
+from tools.backend.campaigns.pilots import Pilots
 from tools.backend.campaigns.records import (
+    NOTHING_MORE,
     Campaign,
     CampaignRequest,
     Member,
+    Rider,
     campaign_of,
     campaign_row,
     member_of,
     member_row,
 )
+from tools.backend.errors import StoreError
 from tools.backend.faces.base import Delivery, same_version
 from tools.backend.inventory import ACTIVE, ConfigFile, Device, Firmware, Inventory
 from tools.backend.refusals import Refusal
 from tools.backend.store import rows as store
 from tools.backend.store.statements import execute_rows
-from tools.backend.timing import DEFAULT_CONCURRENCY, CampaignTiming
+from tools.backend.timing import DEFAULT_CONCURRENCY, PILOT_SIZE, CampaignTiming
 
 CAMPAIGN_IDS = uuid.UUID("6b2a7a52-0b1e-5f0e-9d6e-3d1f5b0c7a11")
 """Ids are derived from the campaign's number: the same run gives the same ids."""
@@ -40,6 +45,7 @@ class CampaignBook:
         self._latest: dict[str, Member] = {}
         self._of_device: dict[str, list[Member]] = {}
         self._adding: list[Campaign] = []
+        self._pilots = Pilots()
         self._number = 0
         self.campaigns: dict[str, Campaign] = {}
         self.queued: dict[str, Member] = {}
@@ -49,7 +55,8 @@ class CampaignBook:
         """Why a device has no licence that it needs; empty when it has, or needs none."""
 
     def load(self, connection: Connection) -> dict[str, bytes]:
-        """Read every campaign; returns the contents that unfinished ones need, by digest."""
+        """Read every campaign; returns the contents that unfinished ones need, by digest, as far as
+        they are sound."""
         for row in store.load_campaigns(connection):
             campaign = campaign_of(row)
             self.campaigns[campaign.id] = campaign
@@ -80,7 +87,8 @@ class CampaignBook:
         needed = {item.digest for item in self.campaigns.values() if item.unfinished or item.active}
         needed |= {item.digest for item in self.campaigns.values() if item.unchecked}
         needed |= set(self._queued_digests)
-        return {digest: store.load_content(connection, digest) for digest in sorted(needed)}
+        found = {digest: _sound_content(connection, digest) for digest in sorted(needed)}
+        return {digest: body for digest, body in found.items() if body is not None}
 
     def add(self, campaign: Campaign) -> None:
         """Take in a draft with its members; those that are checked are claimed."""
@@ -141,14 +149,13 @@ class CampaignBook:
         return member
 
     def adopt(
-        self, device: Device, now: float, assign: Callable[[str, Sequence[Device]], bool]
-    ) -> Member | None:
+        self, device: Device, now: float, assign: Callable[[str, Sequence[Device]], Rider | None]
+    ) -> tuple[Member, Rider] | None:
         """Take a device into the first campaign that adds devices by itself and that it matches;
-        `assign` gives it a licence, if the campaign does that."""
+        `assign` gives it a licence, if the campaign does that, which is to be stored with it."""
         if not self._adding:
             return None
         self._adding = [item for item in self._adding if rules.adds_devices(item, now)]
-        account = self._inventory.accounts[device.account]
         for campaign in self._adding:
             if (
                 campaign.account == device.account
@@ -156,13 +163,28 @@ class CampaignBook:
                 and not campaign.unchecked
                 and not self.rejection(campaign, device)
                 and _runs(device, campaign)
-                and rules.has_room(campaign, account.pilot_waived, self.campaigns.values())
-                and (not campaign.auto_assign or assign(campaign.account, [device]))
+                and self._has_room(campaign)
             ):
+                licence = assign(campaign.account, [device]) if campaign.auto_assign else None
+                if licence is None and campaign.auto_assign:
+                    continue
                 member = self.member(campaign, device, device.device_id, device.delivery, now)
                 self.add_member(member)
-                return member
+                return member, licence or NOTHING_MORE
         return None
+
+    def needs_pilot(self, wanted: CampaignRequest | Campaign) -> bool:
+        """Whether a campaign may have no more devices than a pilot yet."""
+        waived = self._inventory.accounts[wanted.account].pilot_waived
+        return not waived and self._pilots.needed(wanted, self.campaigns.values())
+
+    def _has_room(self, campaign: Campaign) -> bool:
+        """Whether one more device may join; counted only where that matters."""
+        return (
+            len(campaign.members) < PILOT_SIZE
+            or not self.needs_pilot(campaign)
+            or pilots.taken(campaign) < PILOT_SIZE
+        )
 
     def remove(self, campaign: Campaign) -> None:
         """Undo `add`."""
@@ -365,19 +387,46 @@ def _runs(device: Device, campaign: Campaign) -> bool:
     return same_version(device.firmware, campaign.version_from)
 
 
-def insertion(campaign: Campaign, members: Sequence[Member]) -> Callable[[Connection], bytes]:
-    """What writes a new campaign with `members` as they are now, and fetches the bytes that it will
-    send. It may run in another thread, while the campaign goes on: the rows are made here."""
+def insertion(
+    campaign: Campaign, members: Sequence[Member], riders: Sequence[Rider] = ()
+) -> Callable[[Connection], bytes | None]:
+    """What writes a new campaign with `members` as they are now and with what `riders` have, and
+    fetches the bytes that it will send; None when they are not sound. It may run in another thread,
+    while the campaign goes on: the rows are made here."""
     row = campaign_row(campaign)
     rows = [member_row(member) for member in members]
 
-    def insert(connection: Connection) -> bytes:
+    def insert(connection: Connection) -> bytes | None:
         connection.execute(store.ADD_CAMPAIGN, row)
         if rows:
             execute_rows(connection, store.ADD_MEMBER, rows)
-        return store.load_content(connection, campaign.digest)
+        for rider in riders:
+            rider.write(connection)
+        return _sound_content(connection, campaign.digest)
 
     return insert
+
+
+def addition(
+    statement: Executable, members: Sequence[Member], rider: Rider
+) -> Callable[[Connection], None]:
+    """What writes devices that join a campaign, as they are now, with what `rider` has."""
+    rows = [member_row(member) for member in members]
+
+    def add(connection: Connection) -> None:
+        execute_rows(connection, statement, rows)
+        rider.write(connection)
+
+    return add
+
+
+def _sound_content(connection: Connection, digest: str) -> bytes | None:
+    """The bytes of that digest; None when they are missing or are others by now."""
+    try:
+        body = store.load_content(connection, digest)
+    except StoreError:
+        return None
+    return body if hashlib.sha256(body).hexdigest() == digest else None
 
 
 def part(members: Sequence[Member]) -> Callable[[Connection], None]:

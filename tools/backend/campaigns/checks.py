@@ -12,9 +12,9 @@ import asyncio
 from collections.abc import Sequence
 from typing import TYPE_CHECKING
 
-from tools.backend.campaigns import queue, rules, scheduling, states, trail
+from tools.backend.campaigns import pilots, queue, rules, scheduling, states, trail
 from tools.backend.campaigns.book import insertion, part, removal
-from tools.backend.campaigns.records import member_row
+from tools.backend.campaigns.records import NOTHING_MORE
 from tools.backend.faces.base import Position
 from tools.backend.inventory import check_device_id
 from tools.backend.store import rows as store
@@ -22,7 +22,7 @@ from tools.backend.timing import PILOT_SIZE
 
 if TYPE_CHECKING:
     from tools.backend.campaigns.engine import CampaignEngine
-    from tools.backend.campaigns.records import Campaign, CampaignRequest, Member
+    from tools.backend.campaigns.records import Campaign, CampaignRequest, Member, Rider
 
 CHECKED_AT_ONCE = 500
 """Devices whose checks fit between two turns of the loop: some milliseconds."""
@@ -37,16 +37,10 @@ async def create(engine: CampaignEngine, request: CampaignRequest) -> Campaign:
     campaign = engine.book.draft(request, engine.faces, engine.now())
     try:
         members = await _members_for(engine, campaign, request, devices)
-        body = await _written(engine, campaign, request, members)
-    except BaseException:
+        await _written(engine, campaign, request, members)
+    except Exception:
         campaign.members.clear()  # a frozen cycle would never be collected
         raise
-    if campaign.unfinished or campaign.unchecked:
-        engine.bodies[campaign.digest] = body
-    for member in [] if campaign.unchecked else members:
-        member.told = member.status
-        if not member.final:
-            queue.supersede(engine, member)
     engine.on_change()
     engine.tick(campaign)
     return campaign
@@ -73,29 +67,63 @@ async def _members_for(
 
 async def _written(
     engine: CampaignEngine, campaign: Campaign, request: CampaignRequest, members: list[Member]
-) -> bytes:
-    """Make a draft durable and take it in; returns what it delivers. Raises RequestRefused."""
-    book = engine.book
-    # From here nothing else runs until the devices are claimed: of two requests with the same
-    # device exactly one finds it free. Those of a long list are claimed by their checks.
-    waived = engine.inventory.accounts[request.account].pilot_waived
-    if rules.needs_pilot(request, waived, book.campaigns.values()):
-        rules.check_pilot(_acceptable(engine, campaign, members))
+) -> None:
+    """Make a draft durable and take it in. Raises RequestRefused."""
     engine.give_timer(campaign)
     if len(members) > CHECKED_AT_ONCE:
-        return await _write_unchecked(engine, campaign, members)
-    _check_inline(engine, campaign, members)
-    book.add(campaign)
-    try:
-        return await engine.writer.submit(insertion(campaign, members))
-    except Exception:
-        book.remove(campaign)
-        raise
+        if engine.book.needs_pilot(request):
+            await _check_pilot(engine, campaign, members)
+        await _write_unchecked(engine, campaign, members)
+        return
+    # From here nothing else runs until the devices are claimed: of two requests with the same
+    # device exactly one finds it free. Those of a long list are claimed by their checks.
+    if engine.book.needs_pilot(request):
+        pilots.check_pilot(_acceptable(engine, campaign, members))
+    await _write_checked(engine, campaign, members)
+
+
+async def _write_checked(engine: CampaignEngine, campaign: Campaign, members: list[Member]) -> None:
+    """Check the devices and write all at once: the campaign, its devices, the licences that it has
+    assigned, and what is told of it. So none of them is there without the others."""
+    riders = [_check_inline(engine, campaign, members), engine.on_create(campaign, members)]
+    engine.book.add(campaign)
+    done: asyncio.Future[None] = asyncio.get_running_loop().create_future()
+
+    # Also when nobody waits for the answer any more.
+    def settled(body: bytes | None, error: Exception | None) -> None:
+        for rider in riders:
+            rider.settled(error)
+        if error is None:
+            _taken_in(engine, campaign, members, body)
+        else:
+            engine.book.remove(campaign)
+        if done.cancelled():
+            engine.tick(campaign)
+        elif error is None:
+            done.set_result(None)
+        else:
+            done.set_exception(error)
+
+    engine.writer.submit_nowait(insertion(campaign, members, riders), settled)
+    await done
+
+
+def _taken_in(
+    engine: CampaignEngine, campaign: Campaign, members: list[Member], body: bytes | None
+) -> None:
+    if campaign.status == states.REQUEST_FAILED:
+        engine.record(campaign.id, "campaign", states.REQUEST_PENDING, campaign.status, "rejected")
+    if campaign.unfinished and body is not None:
+        engine.bodies[campaign.digest] = body
+    for member in members:
+        member.told = member.status
+        if not member.final:
+            queue.supersede(engine, member)
 
 
 async def _write_unchecked(
     engine: CampaignEngine, campaign: Campaign, members: list[Member]
-) -> bytes:
+) -> None:
     """Write a campaign whose checks are still to come: its devices in parts, so that the changes of
     others are not kept waiting, and the campaign itself last. What has no campaign is dropped at
     the next start."""
@@ -109,10 +137,21 @@ async def _write_unchecked(
         raise
     campaign.unchecked.extend(members)
     engine.book.add(campaign)
-    return body
+    if body is not None:
+        engine.bodies[campaign.digest] = body
 
 
-def _acceptable(engine: CampaignEngine, campaign: Campaign, members: list[Member]) -> int:
+async def _check_pilot(engine: CampaignEngine, campaign: Campaign, members: list[Member]) -> None:
+    """Refuse a long list of which more devices pass now than a pilot may have; others have a turn
+    in between. What passes later only, its checks keep within the limit."""
+    accepted = 0
+    for start in range(0, len(members), CHECKED_AT_ONCE):
+        accepted += _acceptable(engine, campaign, members[start : start + CHECKED_AT_ONCE])
+        pilots.check_pilot(accepted)
+        await asyncio.sleep(0)
+
+
+def _acceptable(engine: CampaignEngine, campaign: Campaign, members: Sequence[Member]) -> int:
     """How many devices pass, counted as far as it matters."""
     accepted = 0
     for member in members:
@@ -123,7 +162,8 @@ def _acceptable(engine: CampaignEngine, campaign: Campaign, members: list[Member
     return accepted
 
 
-def _check_inline(engine: CampaignEngine, campaign: Campaign, members: list[Member]) -> None:
+def _check_inline(engine: CampaignEngine, campaign: Campaign, members: list[Member]) -> Rider:
+    """Check all devices; returns the licences that those who passed were given."""
     accepted = []
     for member in members:
         device = engine.inventory.by_id(campaign.account, member.device_id)
@@ -132,19 +172,20 @@ def _check_inline(engine: CampaignEngine, campaign: Campaign, members: list[Memb
             _reject(member, reason)
         elif device is not None:
             accepted.append((member, device))
-    if (
-        campaign.auto_assign
-        and accepted
-        and not engine.auto_assign(campaign.account, [device for _member, device in accepted])
-    ):
+    licences: Rider | None = NOTHING_MORE
+    if campaign.auto_assign and accepted:
+        licences = engine.auto_assign(campaign.account, [device for _member, device in accepted])
+    if licences is None:
         for member, _device in accepted:
             _reject(member, campaign.kind.wording.no_licences)
         accepted = []
     if not accepted:
-        campaign.status = states.REQUEST_FAILED
+        table = campaign.kind.campaign_table
+        campaign.status = states.next_state(table, campaign.status, "rejected")
         campaign.trail += trail.step(campaign.status, campaign.created)
     for member, _device in accepted:
         _take(engine, member)
+    return licences or NOTHING_MORE
 
 
 def _reject(member: Member, reason: str) -> None:
@@ -163,10 +204,16 @@ def _take(engine: CampaignEngine, member: Member) -> None:
 
 def check_some(engine: CampaignEngine, campaign: Campaign) -> None:
     """Check the next devices of a campaign that was written before its checks."""
+    is_pilot: bool | None = None
     for _ in range(min(CHECKED_AT_ONCE, len(campaign.unchecked))):
         member = campaign.unchecked.popleft()
         device = engine.inventory.by_id(campaign.account, member.device_id)
         reason = engine.book.rejection(campaign, device)
+        if not reason and campaign.unfinished >= PILOT_SIZE:
+            # It did not pass when the request came, or that would have been refused.
+            if is_pilot is None:
+                is_pilot = engine.book.needs_pilot(campaign)
+            reason = campaign.kind.wording.no_pilot if is_pilot else ""
         if reason:
             _reject_written(engine, member, reason)
             engine.book.claim(member)
@@ -180,7 +227,13 @@ def check_some(engine: CampaignEngine, campaign: Campaign) -> None:
     if campaign.auto_assign and campaign.unfinished:
         accepted = [member for member in campaign.members.values() if not member.final]
         devices = [engine.inventory.devices[member.device] for member in accepted]
-        if not engine.auto_assign(campaign.account, devices):
+        licences = engine.auto_assign(campaign.account, devices)
+        if licences is not None:
+            # A restart before this is stored checks everything again.
+            engine.writer.submit_nowait(
+                licences.write, lambda _result, error: licences.settled(error), keep=True
+            )
+        else:
             for member in accepted:
                 campaign.unfinished -= 1
                 engine.book.close(member)
@@ -198,11 +251,16 @@ def _reject_written(engine: CampaignEngine, member: Member, reason: str) -> None
     engine.save(member)
 
 
-def append_row(engine: CampaignEngine, member: Member) -> None:
-    """Write a device that was added to a campaign, and let its turn come."""
-    _take(engine, member)
-    engine.book.add_member(member)
-    member.told = member.status
-    engine.writer.submit_row(store.PUT_MEMBER, member_row(member))
-    queue.supersede(engine, member)
-    scheduling.plan_again(member.campaign)
+def append_all(
+    engine: CampaignEngine, campaign: Campaign, members: Sequence[Member], licences: Rider
+) -> None:
+    """Write devices that were added to a campaign with their licences, and let their turn come."""
+    for member in members:
+        _take(engine, member)
+        engine.book.add_member(member)
+        member.told = member.status
+    engine.join(store.PUT_MEMBER, members, licences)
+    for member in members:
+        queue.supersede(engine, member)
+    if members:
+        scheduling.plan_again(campaign)

@@ -10,12 +10,14 @@ from __future__ import annotations
 from collections.abc import Iterable, Sequence
 from typing import TYPE_CHECKING
 
-from tools.backend.campaigns import checks, queue, rules, scheduling, states
+from tools.backend.campaigns import checks, pilots, queue, rules, scheduling, states
 from tools.backend.campaigns.records import (
+    NOTHING_MORE,
     Campaign,
     CampaignDates,
     EditResult,
     Member,
+    Rider,
 )
 from tools.backend.faces.base import Position
 from tools.backend.inventory import check_device_id
@@ -116,7 +118,6 @@ async def append(
     _check_open(engine, campaign)
     asked = rules.check_devices(device_ids)
     now, book = engine.now(), engine.book
-    account = engine.inventory.accounts[campaign.account]
     drafts: list[tuple[str, Member | None, str]] = []
     for device_id in map(check_device_id, asked):
         member = book.member_for(campaign, device_id, None, now)
@@ -128,19 +129,20 @@ async def append(
             reason = book.rejection(campaign, device)
             drafts.append((device_id, None if reason else member, reason))
     fresh = [member for _device_id, member, _reason in drafts if member is not None]
-    if rules.needs_pilot(campaign, account.pilot_waived, book.campaigns.values()):
-        taken = sum(item.status != states.REJECTED for item in campaign.members.values())
-        rules.check_pilot(taken + len(fresh))
+    if book.needs_pilot(campaign):
+        pilots.check_pilot(pilots.taken(campaign) + len(fresh))
+    licences: Rider | None = NOTHING_MORE
     if fresh and campaign.auto_assign:
         devices = [engine.inventory.devices[member.device] for member in fresh]
-        if not engine.auto_assign(campaign.account, devices):
-            text = campaign.kind.wording.no_licences
-            return [EditResult(name, False, reason or text) for name, _member, reason in drafts]
+        licences = engine.auto_assign(campaign.account, devices)
+    if licences is None:
+        text = campaign.kind.wording.no_licences
+        return [EditResult(name, False, reason or text) for name, _member, reason in drafts]
     for member in fresh:
         rejected = campaign.members.get(member.device)
         if rejected is not None:
             book.forget(rejected)
-        checks.append_row(engine, member)
+    checks.append_all(engine, campaign, fresh, licences)
     await engine.writer.submit(lambda _connection: None)
     engine.tick(campaign)
     return [

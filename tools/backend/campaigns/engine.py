@@ -18,7 +18,7 @@ import heapq
 from collections.abc import Callable, Iterable, Sequence
 from typing import Any, Protocol
 
-from sqlalchemy import Connection
+from sqlalchemy import Connection, Executable
 
 from agent.runtime.wheel import Timer, TimerWheel
 from tools.backend.campaigns import (
@@ -32,16 +32,18 @@ from tools.backend.campaigns import (
     trail,
     turns,
 )
-from tools.backend.campaigns.book import CampaignBook
+from tools.backend.campaigns.book import CampaignBook, addition
 from tools.backend.campaigns.cells import CellPlaces
 from tools.backend.campaigns.publication import set_aside
 from tools.backend.campaigns.records import (
+    NOTHING_MORE,
     Attempt,
     Campaign,
     CampaignDates,
     CampaignRequest,
     EditResult,
     Member,
+    Rider,
     member_change,
     member_row,
 )
@@ -53,6 +55,9 @@ from tools.backend.timing import CELL_LIMIT, BackendTime, CampaignTiming
 
 Record = Callable[[str, str, str, str, str], None]
 """(subject, machine, old, new, cause): one line of the journal."""
+
+
+OnCreate = Callable[[Campaign, Sequence[Member]], Rider]
 
 
 class Observer(Protocol):
@@ -99,8 +104,14 @@ class CampaignEngine:
         """Called between the parts of a large campaign, whose devices live as long as the backend.
         A process that is nothing else keeps them from the garbage collector, which would look at
         all of them again and again and hold up everybody meanwhile."""
-        self.auto_assign: Callable[[str, Sequence[Device]], bool] = lambda _account, _devices: True
-        """Assign licences to all of these devices, or to none."""
+        self.auto_assign: Callable[[str, Sequence[Device]], Rider | None] = (
+            lambda _account, _devices: NOTHING_MORE
+        )
+        """Assign licences to all of these devices, to be stored with what needs them, or to
+        none."""
+        self.on_create: OnCreate = lambda _campaign, _members: NOTHING_MORE
+        """Told of a new campaign that is about to be written with these devices, checked, some of
+        which it may have rejected; observers are told of what changes from then on."""
 
     def _cell_of(self, device_id: str) -> str:
         return self.cell_of(device_id)
@@ -211,14 +222,15 @@ class CampaignEngine:
         themselves take those that match."""
         now = self.now()
         for device in devices:
-            member = self.book.adopt(device, now, self.auto_assign)
-            if member is None:
+            adopted = self.book.adopt(device, now, self.auto_assign)
+            if adopted is None:
                 continue
+            member, licence = adopted
             campaign = member.campaign
             if "reachable" in member.cells and self.reachable(member):
                 self.move(member, "reachable")
                 member.reason = campaign.kind.wording.reachable
-            self.writer.submit_row(store.ADD_MEMBER, member_row(member))
+            self.join(store.ADD_MEMBER, [member], licence)
             queue.supersede(self, member)
             if not campaign.kind.device_driven:
                 campaign.ready.append(member)
@@ -342,6 +354,18 @@ class CampaignEngine:
         callback = None if then is None else committed
         # Kept: the change is in force here already, and nobody would repeat it.
         self.writer.submit_row(statement, row, callback, keep=True)
+
+    def join(self, statement: Executable, members: Sequence[Member], licences: Rider) -> None:
+        """Submit the rows of devices that join a campaign, with `statement`."""
+        if licences is NOTHING_MORE:
+            for member in members:
+                self.writer.submit_row(statement, member_row(member))
+            return
+        self.writer.submit_nowait(
+            addition(statement, members, licences),
+            lambda _result, error: licences.settled(error),
+            keep=True,  # they are in the campaign already
+        )
 
     def note_attempt(self, member: Member, finished: float | None) -> None:
         """Write down an attempt that begins, or the same one when it is over."""

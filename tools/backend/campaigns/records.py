@@ -5,7 +5,9 @@ from __future__ import annotations
 from collections import deque
 from collections.abc import Mapping
 from dataclasses import dataclass, field
-from typing import Any
+from typing import Any, Protocol
+
+from sqlalchemy import Connection
 
 from agent.runtime.wheel import Timer
 from tools.backend.campaigns import trail
@@ -15,6 +17,32 @@ from tools.backend.campaigns.states import CAMPAIGN_FINAL, DEVICE_FINAL
 from tools.backend.faces.base import Delivery, Ending, Position
 from tools.backend.store.rows import windows_of, windows_text
 from tools.backend.timing import Windows
+
+
+class Rider(Protocol):
+    """What is in force in memory and stored in one transaction with something else, or undone with
+    it."""
+
+    def write(self, connection: Connection) -> None:
+        """Its part of the transaction; again, when that is run again."""
+
+    def settled(self, error: Exception | None) -> None:
+        """The transaction is committed, or with an error it is not."""
+
+
+class NothingMore:
+    """A rider without anything to store."""
+
+    __slots__ = ()
+
+    def write(self, connection: Connection) -> None:
+        """Nothing."""
+
+    def settled(self, error: Exception | None) -> None:
+        """Nothing."""
+
+
+NOTHING_MORE = NothingMore()
 
 
 @dataclass(slots=True, eq=False)

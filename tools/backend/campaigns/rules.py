@@ -2,15 +2,11 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Sequence
 
 from tools.backend.campaigns.records import Campaign, CampaignDates, CampaignRequest
-from tools.backend.campaigns.states import DEVICE_FINAL, FAILED, REJECTED, SUCCESS
 from tools.backend.refusals import Refusal
 from tools.backend.timing import DAY, PILOT_SIZE, CampaignTiming, Windows, date_text, day_start
-
-PILOT_MIN = 5
-"""Devices with a result that a pilot needs to count [documented]."""
 
 HOURS = 24
 
@@ -81,61 +77,6 @@ def check_devices(devices: Sequence[str]) -> tuple[str, ...]:
     return once
 
 
-def _is_good_pilot(campaign: Campaign) -> bool:
-    """Whether it had enough devices with a result, at least half of them good. Rejected,
-    cancelled and never-tried devices do not count; ours."""
-    results = [
-        member.status
-        for member in campaign.members.values()
-        if member.status in DEVICE_FINAL and member.attempts and member.status in (SUCCESS, FAILED)
-    ]
-    good = sum(status == SUCCESS for status in results)
-    return PILOT_MIN <= len(results) <= PILOT_SIZE and 2 * good >= len(results)
-
-
-def needs_pilot(
-    wanted: CampaignRequest | Campaign, waived: bool, earlier: Iterable[Campaign]
-) -> bool:
-    """Whether a campaign may not be large yet. v1 knows no pilots."""
-    return not (waived or wanted.kind.version == 1 or _is_proven(wanted, earlier))
-
-
-def check_pilot(accepted: int) -> None:
-    """Refuse a large campaign of a firmware that no pilot has proven yet."""
-    if accepted <= PILOT_SIZE:
-        return
-    raise Refusal.PILOT_FIRST(least=PILOT_MIN, most=PILOT_SIZE)
-
-
-def has_room(campaign: Campaign, waived: bool, earlier: Iterable[Campaign]) -> bool:
-    """Whether a campaign may take one more device without a pilot, or has one."""
-    taken = sum(member.status != REJECTED for member in campaign.members.values())
-    return taken < PILOT_SIZE or not needs_pilot(campaign, waived, earlier)
-
-
 def adds_devices(campaign: Campaign, now: float) -> bool:
     """Whether a campaign takes in matching devices by itself; until a day before its end, ours."""
     return campaign.auto_add and not campaign.final and now < campaign.ends - DAY
-
-
-def _is_proven(wanted: CampaignRequest | Campaign, earlier: Iterable[Campaign]) -> bool:
-    """Whether a pilot of this firmware has succeeded."""
-    # One key over all versions of the API; a file and a firmware of one name are two things.
-    key = (
-        wanted.kind.lock,
-        wanted.account,
-        wanted.package,
-        wanted.version_from,
-        wanted.version_to,
-    )
-    for campaign in earlier:
-        same = (
-            campaign.kind.lock,
-            campaign.account,
-            campaign.package,
-            campaign.version_from,
-            campaign.version_to,
-        )
-        if same == key and _is_good_pilot(campaign):
-            return True
-    return False

@@ -93,6 +93,31 @@ async def parts_of(items: Sequence[T]) -> AsyncIterator[Sequence[T]]:
         yield items[start : start + PART]
 
 
+class Grant:
+    """Licences that devices of a campaign have in memory, to be stored with what they are for: a
+    `Rider`. When that is not stored, nobody has them."""
+
+    __slots__ = ("_done", "_made", "_undo")
+
+    def __init__(
+        self, made: Sequence[Licence], done: Callable[[], None], undo: Callable[[], None]
+    ) -> None:
+        self._made = made
+        self._done = done
+        self._undo = undo
+
+    def write(self, connection: Connection) -> None:
+        """Store them."""
+        rows.put_licences(connection, self._made)
+
+    def settled(self, error: Exception | None) -> None:
+        """They are stored, or with an error they are not."""
+        if error is None:
+            self._done()
+        else:
+            self._undo()
+
+
 class Licences:
     """Assignment, removal, cancellation lists and subscriptions."""
 
@@ -184,21 +209,19 @@ class Licences:
 
     # -- writing ---
 
-    def _submit(
-        self,
-        work: Work,
-        done: Callable[[], None],
-        undo: Callable[[], None],
-        then: asyncio.Future[None] | None = None,
-    ) -> None:
-        """Queue a change; `done` or `undo` runs after the commit, whether anybody waits or not."""
+    def _write(
+        self, work: Work, done: Callable[[], None], undo: Callable[[], None]
+    ) -> asyncio.Future[None]:
+        """Queue a change; `done` or `undo` runs after the commit, whether anybody waits or not.
+        Who does gets StoreError from the future."""
+        then: asyncio.Future[None] = asyncio.get_running_loop().create_future()
 
         def committed(_result: Any, error: Exception | None) -> None:
             if error is None:
                 done()
             else:
                 undo()
-            if then is None or then.done():
+            if then.done():
                 return
             if error is None:
                 then.set_result(None)
@@ -206,14 +229,7 @@ class Licences:
                 then.set_exception(error)
 
         self._writer.submit_nowait(work, committed)
-
-    def _write(
-        self, work: Work, done: Callable[[], None], undo: Callable[[], None]
-    ) -> asyncio.Future[None]:
-        """The same, with something to wait for: it raises StoreError."""
-        future: asyncio.Future[None] = asyncio.get_running_loop().create_future()
-        self._submit(work, done, undo, future)
-        return future
+        return then
 
     # -- assignment ---
 
@@ -272,28 +288,23 @@ class Licences:
             lambda: pool.drop(made),
         )
 
-    def auto_assign(self, account: str, devices: Iterable[Device]) -> bool:
-        """Give all of the devices a licence, or none of them when there are too few; what is
-        submitted to the writer afterwards is stored afterwards. An account that is billed by the
-        event alone has no licences and needs none."""
+    def auto_assign(self, account: str, devices: Iterable[Device]) -> Grant | None:
+        """Give all of the devices a licence, in memory and at once, or none of them when there are
+        too few: None. The caller stores them in one transaction with what needs them, submitted
+        before anything else has a turn. An account that is billed by the event alone has no
+        licences and needs none."""
         subscription = self._inventory.accounts[account]
         if MONTHLY_BILLED not in purchase_types(subscription.purchase_type):
-            return True
+            return Grant((), _nothing, _nothing)
         pool = self._pool(account)
         wanted = dict.fromkeys(
             device.device_id for device in devices if device.device_id not in pool.held
         )
         if len(wanted) > pool.free(subscription.licence_count):
-            return False
-        if wanted:
-            made = self._make(account, wanted)
-            pool.add(made)
-            self._submit(
-                partial(rows.put_licences, found=made),
-                lambda: self._tell(made, True),
-                lambda: pool.drop(made),
-            )
-        return True
+            return None
+        made = self._make(account, wanted)
+        pool.add(made)
+        return Grant(made, lambda: self._tell(made, True), lambda: pool.drop(made))
 
     # -- removal ---
 

@@ -197,21 +197,21 @@ async def test_a_campaign_assigns_to_all_of_its_devices_or_to_none() -> None:
     async with office(total=3) as place:
         await place.assigned(0)
         devices = list(place.inventory.devices.values())
-        assert not place.licences.auto_assign(ACCOUNT, devices[:4])
+        assert not place.granted(devices[:4])
         assert place.holders() == [0]
-        assert place.licences.auto_assign(ACCOUNT, [*devices[:3], devices[2]])
+        assert place.granted([*devices[:3], devices[2]])
         assert place.holders() == [0, 1, 2]
         assert place.stored() == [0]  # and what is submitted now is stored afterwards:
         assert await place.writer.read(lambda _connection: place.licences.used(ACCOUNT)) == 3
         assert place.stored() == [0, 1, 2]
-        assert place.licences.auto_assign(ACCOUNT, devices[:3])  # all of them have one
+        assert place.granted(devices[:3])  # all of them have one
         assert place.stored() == [0, 1, 2]
 
 
 @virtual
 async def test_an_event_billed_account_has_nothing_to_assign() -> None:
     async with office(total=0, purchase_type=EVENT_BILLED) as place:
-        assert place.licences.auto_assign(ACCOUNT, [device(0)])
+        assert place.granted([device(0)])
         await place.writer.flushed()
         assert place.count() == 0
 
@@ -389,7 +389,7 @@ async def test_an_assignment_that_is_not_stored_is_undone(broken: Any) -> None:
         with pytest.raises(StoreError, match="disk is full"):
             await place.assigned(1, 2)
         assert place.holders() == place.stored() == [0]
-        assert place.licences.auto_assign(ACCOUNT, [device(3)])
+        assert place.granted([device(3)])
         await place.writer.flushed()
         assert place.holders() == [0]
 
@@ -451,7 +451,7 @@ async def test_who_monitors_is_told_after_the_commit() -> None:
         watching = Watching(place)
         place.licences.watchers.append(watching)
         await place.assigned(0)
-        place.licences.auto_assign(ACCOUNT, [device(1)])
+        place.granted([device(1)])
         await place.writer.flushed()
         await place.removed(0)
         await place.licences.set_subscription(ACCOUNT, MONTHLY_BILLED, 0)

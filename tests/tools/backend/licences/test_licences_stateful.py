@@ -99,7 +99,7 @@ class Licensing(RuleBasedStateMachine):
         fits = len(self.holders) + len(fresh) <= self.total or not fresh
 
         async def ask() -> bool:
-            return self.place.licences.auto_assign(ACCOUNT, [device(item) for item in wanted])
+            return self.place.granted([device(item) for item in wanted])
 
         assert self.loop.run_until_complete(ask()) is fits
         if fits:

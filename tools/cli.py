@@ -222,6 +222,14 @@ def run(
     cells: Annotated[
         int, typer.Option("--cells", metavar="N", help="For --operator: spread over so many.")
     ] = 1,
+    account: Annotated[
+        str | None,
+        typer.Option(
+            "--account",
+            metavar="NAME",
+            help="For --operator: whose devices these are, if not the backend's own account's.",
+        ),
+    ] = None,
     report: Report = "report",
     journal: JournalFile = None,
     as_json: Json = False,
@@ -232,6 +240,8 @@ def run(
     from tools.fleet.names import DEFAULT_PATTERN, device_names
 
     check_whole("devices", devices, 1, MAX_DEVICES)
+    if account is not None and operator is None:
+        raise SpecError("account", "needs --operator")
     device_list = device_names(names or DEFAULT_PATTERN, devices)
     spec = FleetSpec(
         server=server,
@@ -257,7 +267,7 @@ def run(
         serve_image=serve_image,
         serve_port=serve_port,
         journal=journal,
-        operator=None if operator is None else read_access(operator, cells),
+        operator=None if operator is None else read_access(operator, cells, account),
     )
     from tools.fleet import commands
 

@@ -11,8 +11,8 @@ import pytest
 from agent.runtime.runtime import Runtime
 from tools.backend.backend import Backend, BackendConfig
 from tools.backend.errors import RequestRefused
-from tools.fleet.attachments import Attachments, OperatorAccess, read_access
-from tools.fleet.spec import SpecError
+from tools.fleet.attachments import Attachments, OperatorAccess, listening, read_access
+from tools.fleet.spec import FleetSpec, SpecError
 
 IMEI = 350000000000000
 
@@ -96,3 +96,83 @@ def test_another_file_is_named(tmp_path: Path, text: str | None, cells: int, wro
         ready.write_text(text)
     with pytest.raises(SpecError, match=wrong):
         read_access(ready, cells)
+
+
+async def test_a_device_that_boots_again_says_where_it_is_now(backend: Backend) -> None:
+    name = f"IMEI:{IMEI}"
+    await backend.load_devices([{"name": name, "protocol": "OMADM"}])
+    fleet = attachments(backend)
+    for port in (1000, 1001):
+        fleet.attach(name, 0, ("127.0.0.1", port))
+    await fleet.settled()
+    found = backend.operator.attachment(name)
+    assert found is not None and found.push == ("127.0.0.1", 1001)
+    await fleet.close()
+    assert backend.operator.attachment(name) is None
+
+
+async def test_a_network_that_was_away_or_forgot_the_token_is_asked_again(backend: Backend) -> None:
+    names = [f"urn:imei:{IMEI + number}" for number in range(2)]
+    await backend.load_devices({"name": name} for name in names)
+    app = httpx.ASGITransport(app=backend.app)
+    away, waits = True, []
+
+    async def answer(request: httpx.Request) -> httpx.Response:
+        if away:
+            raise httpx.ConnectError("refused")
+        if request.headers.get("Authorization") == "Bearer forgotten":
+            return httpx.Response(401)
+        return await app.handle_async_request(request)
+
+    async def back_soon(seconds: float) -> None:
+        nonlocal away
+        waits.append(seconds)
+        away = len(waits) < 3
+
+    fleet = Attachments(access(backend), httpx.MockTransport(answer), back_soon)
+    fleet.attach(names[0], 0)
+    await fleet.settled()
+    assert waits == [1.0, 2.0, 4.0]
+    assert backend.operator.cell_of(str(IMEI)) == "cell-0"
+    fleet._token = "forgotten"
+    fleet.attach(names[1], 0)
+    await fleet.settled()
+    assert backend.operator.cell_of(str(IMEI + 1)) == "cell-0"
+    assert (fleet.failed, fleet.trouble) == (0, "")
+    await fleet.close()
+
+
+def test_an_account_is_one_of_the_ready_file(tmp_path: Path) -> None:
+    ready = tmp_path / "ready.json"
+    first, second = {"name": "a", "secret": "s"}, {"name": "b", "secret": "t"}
+    content = {"listeners": {"rest": "http://h:1"}, "account": first, "accounts": [first, second]}
+    ready.write_text(json.dumps(content))
+    assert read_access(ready, 1, "b") == OperatorAccess("http://h:1", "b", "t", 1)
+    with pytest.raises(SpecError, match=r"account: .*ready.json has the secrets of a, b only"):
+        read_access(ready, 1, "c")
+
+
+def spec(protocol: str, server: str, **changes: object) -> FleetSpec:
+    return FleetSpec(
+        server=server,
+        devices=1,
+        names=("n",),
+        image=b"x",
+        keys=(),
+        protocol=protocol,
+        operator=OperatorAccess("http://h:1", "a", "s"),
+        **changes,  # type: ignore[arg-type]
+    )
+
+
+def test_devices_that_can_be_woken_listen_for_pushes() -> None:
+    server = "http://127.0.0.1:1/dm"
+    assert dict(listening(spec("omadm", server)).options) == {"push": "0"}
+    given = spec("omadm", server, options=(("push", "2948"),))
+    assert dict(listening(given).options) == {"push": "2948"}
+    assert listening(spec("lwm2m", "coap://h")).options == ()
+    assert listening(spec("omadm", "http://192.0.2.1", bind="192.0.2.2")).bind == "192.0.2.2"
+    with pytest.raises(SpecError, match="bind: needed with --operator"):
+        listening(spec("omadm", "http://192.0.2.1/dm"))
+    with pytest.raises(SpecError, match="attach by --option operator already"):
+        listening(spec("omadm", server, options=(("operator", "http://h"),)))

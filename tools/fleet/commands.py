@@ -50,6 +50,10 @@ SUFFIX_BYTES = 4
 def run(spec: FleetSpec, *, as_json: bool) -> int:
     """Devices against a server whose operator starts the update; returns the exit code."""
     spec = prepared(spec)
+    if spec.operator is not None:
+        from tools.fleet.attachments import listening
+
+        spec = listening(spec)
     asyncio.run(check_client(spec))
     spec = replace(spec, server=checked_server(spec.server, spec.protocol, dict(spec.options)))
     print(f"fotilla: {spec.server}: the image {prospect(spec)}", file=sys.stderr)

@@ -21,7 +21,7 @@ from agent.errors import UnusableSettings
 from agent.faults import FaultSpec
 from agent.image_store import ImageStore
 from agent.misbehaviour import Judgement, Misbehaviour, MisbehaviourSpec
-from agent.protocol import ClientSettings
+from agent.protocol import ClientSettings, ProtocolClient
 from agent.runtime.metrics import MetricsSnapshot
 from agent.runtime.runtime import Runtime
 from firmware_images.keys import TrustedKeys
@@ -227,7 +227,7 @@ class Shard:
         if self.spec.operator is not None:
             from tools.fleet.attachments import Attachments
 
-            self._attachments = Attachments(self.spec.operator)
+            self._attachments = Attachments(self.spec.operator, sleep=self.runtime.clock.sleep)
         rate = self.spec.ramp or DEFAULT_RAMP
         began = loop_now()
         for position in range(self.spec.devices):
@@ -249,11 +249,17 @@ class Shard:
 
     def _spawn(self, position: int) -> None:
         device = self._device(position)
-        device.attach(self._factory)
+        device.attach(self._client)
         self.watches.append(Watch(device, self.target, self.census))
         device.power_on()
+
+    def _client(self, device: Device) -> ProtocolClient:
+        """A device has booted: what it speaks, and its place in the operator network."""
+        client = self._factory(device)
         if self._attachments is not None:
-            self._attachments.attach(device.name, device.index)
+            push = getattr(client, "push_address", None)
+            self._attachments.attach(device.name, device.index, push)
+        return client
 
     def _device(self, position: int) -> Device:
         spec = self.spec

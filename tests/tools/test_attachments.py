@@ -158,7 +158,7 @@ def spec(protocol: str, server: str, **changes: object) -> FleetSpec:
         devices=1,
         names=("n",),
         image=b"x",
-        keys=(),
+        keys=(b"x",),
         protocol=protocol,
         operator=OperatorAccess("http://h:1", "a", "s"),
         **changes,  # type: ignore[arg-type]

@@ -29,6 +29,7 @@ Step = tuple[float, str]
 LETTERS = {
     states.REQUEST_PENDING: "P",
     states.REQUEST_FAILED: "F",
+    states.NOT_SCHEDULED: "N",
     states.QUEUED: "Q",
     states.PRE_SCHEDULED: "R",
     states.SCHEDULED: "S",

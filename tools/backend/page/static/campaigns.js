@@ -171,7 +171,7 @@ export function campaignView(root, { name, parameters, failed, ready }) {
     history = data.history;
     chart.show(history);
     chart.say(data.since > data.created
-      ? `Since the backend was started, ${instant(data.since)}; what was before is not kept.`
+      ? `Since ${instant(data.since)}: its database is older than such histories.`
       : "Since the campaign was made.");
     patch(about, facts([
       ["Package", `${data.package}, ${version(data)}`],

@@ -7,6 +7,10 @@ its Status. Sequence and Atomic have a Status of their own, before those of thei
 - Atomic: 200, or 507 when a member failed. Then what had been done is rolled back (216, or 516
   where that cannot be), the member that failed says why, and the rest was not executed (215). A Get
   or an Exec inside is a failure (500), and so is another Atomic.
+
+  A client that can execute an Atomic as a whole may split its answers over several messages, any
+  other fails it with 517 as soon as they would be (RepPro, Atomic). Ours can, as its tree changes
+  whole or not at all; a persona says that it cannot.
 """
 
 from __future__ import annotations
@@ -33,12 +37,15 @@ from protocols.omadm.model import (
     Sequence,
     Status,
 )
-from protocols.omadm.outbox import item_length
+from protocols.omadm.outbox import Room, Together, item_length
 from protocols.omadm.personas.profile import Profile
 from protocols.omadm.status import StatusCode, TreeError
 from protocols.omadm.tree import Tree
 
 __all__ = ["Commands", "flattened"]
+
+_Answers = list[tuple[Status | Results | Together, bool]]
+"""Each with whether nobody wants it."""
 
 _WithItems = Get | Add | Replace | Delete | Copy | Exec
 
@@ -57,6 +64,7 @@ class Commands:
         "large",
         "largest",
         "msg_ref",
+        "room",
         "waits",
     )
 
@@ -70,10 +78,12 @@ class Commands:
         """MaxObjSize of the server."""
         self.msg_ref = 0
         """MsgID of the message whose commands are carried out."""
+        self.room: Room | None = None
+        """What the server takes in one message; None: anything."""
         self.waits = 0.0
         """Seconds that a user took to answer."""
 
-    def run(self, command: Command) -> list[Status | Results]:
+    def run(self, command: Command) -> list[Status | Results | Together]:
         """Do it; the drafts that answer it, in order."""
         return [answer for answer, silent in self._do(command) if not silent]
 
@@ -82,8 +92,8 @@ class Commands:
         uris, self._broken_off = self._broken_off, []
         return uris
 
-    def _do(self, command: Command) -> list[tuple[Status | Results, bool]]:
-        """Do it; every answer, and whether nobody wants it."""
+    def _do(self, command: Command) -> _Answers:
+        """Do it; every answer."""
         if isinstance(command, Sequence):
             return self._sequence(command)
         if isinstance(command, Atomic):
@@ -99,13 +109,11 @@ class Commands:
         silent = _is_silent(command)
         return [(answer, silent and isinstance(answer, Status)) for answer in answers]
 
-    def refuse(self, commands: Iterable[Command], code: int) -> list[Status | Results]:
+    def refuse(self, commands: Iterable[Command], code: int) -> list[Status | Results | Together]:
         """A Status with `code` for each command and for what is inside it."""
         return [answer for answer, silent in self._refused(commands, code) if not silent]
 
-    def _refused(
-        self, commands: Iterable[Command], code: int
-    ) -> list[tuple[Status | Results, bool]]:
+    def _refused(self, commands: Iterable[Command], code: int) -> _Answers:
         return [
             (self._status(command, code), _is_silent(command)) for command in flattened(commands)
         ]
@@ -141,6 +149,8 @@ class Commands:
             for one in items:
                 if item_length(one) > self.largest:
                     raise TreeError(StatusCode.TOO_LARGE, "more than the server takes")
+        if self.room is not None and not all(map(self.room.takes_results, items)):
+            raise TreeError(StatusCode.TOO_LARGE, "more than a message of the server's takes")
         return items
 
     def _write(self, command: _WithItems, item: Item) -> StatusCode:
@@ -188,15 +198,13 @@ class Commands:
 
     # -- Sequence and Atomic --------------------------------------------------------------------
 
-    def _sequence(self, sequence: Sequence) -> list[tuple[Status | Results, bool]]:
+    def _sequence(self, sequence: Sequence) -> _Answers:
         silent = sequence.no_resp
         if self._profile.quirks.sequence_unsupported:
             own = self._status(sequence, StatusCode.NOT_SUPPORTED)
             refused = self._refused(sequence.commands, StatusCode.NOT_EXECUTED)
             return [(own, silent), *refused]
-        answers: list[tuple[Status | Results, bool]] = [
-            (self._status(sequence, StatusCode.OK), silent)
-        ]
+        answers: _Answers = [(self._status(sequence, StatusCode.OK), silent)]
         for at, command in enumerate(sequence.commands):
             told = self._do(command)
             answers += told
@@ -205,7 +213,7 @@ class Commands:
                 break
         return answers
 
-    def _run_atomic(self, atomic: Atomic) -> list[tuple[Status | Results, bool]]:
+    def _run_atomic(self, atomic: Atomic) -> _Answers:
         silent = atomic.no_resp
         refusal = None
         if self._profile.quirks.atomic_unsupported:
@@ -217,27 +225,42 @@ class Commands:
             return [(self._status(atomic, refusal), silent), *members]
         self._atomic = True
         try:
-            answers, failed = self._together(atomic)
+            code, members = self._together(atomic)
         finally:
             self._atomic = False
-        code = StatusCode.ATOMIC_FAILED if failed else StatusCode.OK
-        return [(self._status(atomic, code), silent), *answers]
+        answers = [(self._status(atomic, code), silent), *members]
+        if code is StatusCode.OK and self._profile.quirks.atomic_in_one_message:
+            return [(Together(_statuses(answers)), False)]
+        return answers
 
-    def _together(self, atomic: Atomic) -> tuple[list[tuple[Status | Results, bool]], bool]:
-        """The answers of an Atomic's members, and whether it failed."""
-        answers: list[tuple[Status | Results, bool]] = []
+    def _together(self, atomic: Atomic) -> tuple[StatusCode, _Answers]:
+        """The Status of an Atomic, and the answers of its members."""
+        own = (self._status(atomic, StatusCode.OK), atomic.no_resp)
+        answers: _Answers = []
         with self._tree.transaction() as transaction:
             for at, command in enumerate(atomic.commands):
                 told = self._do(command)
                 answers += told
+                failure = None
                 if not all(_good(answer) for answer, _ in told):
+                    failure = StatusCode.ATOMIC_FAILED
+                elif not self._in_one_message([own, *answers]):
+                    failure = StatusCode.RESPONSE_TOO_LARGE
+                if failure is not None:
                     rest = self._refused(atomic.commands[at + 1 :], StatusCode.NOT_EXECUTED)
-                    return [*_rolled_back(answers, transaction.roll_back()), *rest], True
+                    return failure, [*_rolled_back(answers, transaction.roll_back()), *rest]
             try:
                 transaction.commit()
             except TreeError:
-                return _rolled_back(answers, transaction.roll_back()), True
-        return answers, False
+                back = _rolled_back(answers, transaction.roll_back())
+                return StatusCode.ATOMIC_FAILED, back
+        return StatusCode.OK, answers
+
+    def _in_one_message(self, answers: _Answers) -> bool:
+        """Whether they are, where this persona needs it."""
+        if self.room is None or not self._profile.quirks.atomic_in_one_message:
+            return True
+        return self.room.takes(_statuses(answers))
 
     # -- internals ------------------------------------------------------------------------------
 
@@ -274,9 +297,14 @@ def _meta(command: _WithItems, item: Item) -> Meta | None:
     return replace(own, format=own.format or common.format, type=own.type or common.type)
 
 
-def _good(answer: Status | Results) -> bool:
+def _statuses(answers: _Answers) -> tuple[Status, ...]:
+    """Those that somebody wants."""
+    return tuple(one for one, silent in answers if isinstance(one, Status) and not silent)
+
+
+def _good(answer: Status | Results | Together) -> bool:
     """A success in the terms of an Atomic."""
-    if isinstance(answer, Results):
+    if not isinstance(answer, Status):
         return True
     return 200 <= answer.code < 300 and answer.code not in (
         StatusCode.CANCELLED,
@@ -284,21 +312,19 @@ def _good(answer: Status | Results) -> bool:
     )
 
 
-def _user_stopped(answers: list[tuple[Status | Results, bool]]) -> bool:
+def _user_stopped(answers: _Answers) -> bool:
     return any(
         isinstance(one, Status) and one.code in (StatusCode.NOT_MODIFIED, StatusCode.CANCELLED)
         for one, _ in answers
     )
 
 
-def _rolled_back(
-    answers: list[tuple[Status | Results, bool]], stuck: frozenset[str]
-) -> list[tuple[Status | Results, bool]]:
+def _rolled_back(answers: _Answers, stuck: frozenset[str]) -> _Answers:
     """The statuses of an Atomic that failed; `stuck` names what could not be taken back."""
     kept = {uri.removeprefix("./") for uri in stuck}
-    told: list[tuple[Status | Results, bool]] = []
+    told: _Answers = []
     for answer, silent in answers:
-        if isinstance(answer, Results):
+        if not isinstance(answer, Status):
             continue
         if _good(answer):
             again = any(ref.removeprefix("./") in kept for ref in answer.target_refs)

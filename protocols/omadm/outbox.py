@@ -1,16 +1,18 @@
 """What a side has to say: commands in order, packed into messages that the other side can take.
 
 Commands wait as drafts, without a CmdID: it is given when a message is packed, from 1. A message
-holds as many as fit the other side's MaxMsgSize. Results that fit no message go in several (one per
-item), and an item that fits none travels as a large object: chunks with MoreData, Size with the
-first of them, nothing beside them in their messages but the Status of the header.
+holds as many as fit the other side's MaxMsgSize, and is never larger than that: where a message
+could not take even one of them, `NoRoom` is raised and nothing is lost. Results that fit no message
+go in several (one per item), and an item that fits none travels as a large object: chunks with
+MoreData, Size with the first of them, nothing beside them in their messages but the Status of the
+header. Answers that belong `Together` are not divided.
 """
 
 from __future__ import annotations
 
 from collections import deque
-from collections.abc import Callable, Iterable
-from dataclasses import replace
+from collections.abc import Callable, Iterable, Iterator
+from dataclasses import dataclass, replace
 
 from protocols.omadm.model import (
     Alert,
@@ -19,25 +21,43 @@ from protocols.omadm.model import (
     Item,
     Message,
     Meta,
+    MgmtTree,
     Replace,
     Results,
     Status,
 )
 
-__all__ = ["Draft", "Outbox", "item_length"]
+__all__ = ["Draft", "Drafts", "NoRoom", "Outbox", "Room", "Together", "item_length"]
+
+
+@dataclass(frozen=True, slots=True)
+class Together:
+    """Statuses that one message has to hold, all of them."""
+
+    statuses: tuple[Status, ...]
+
 
 Draft = Status | Results | Alert | Replace
+Drafts = Draft | Together
 
-SLACK = 48
-"""Octets kept free: the number of a CmdID, MoreData, and what a code page switch adds."""
+LONGEST_NUMBER = 99_999
+"""Of a CmdID: a message is measured as if each had so many digits."""
+
+
+AMPLE = 8 << 10
+"""MaxMsgSize from which on a frame and a chunk fit in any case: a URI has 1 KiB at most."""
 SMALLEST_CHUNK = 64
 """Octets of a large object for which a message is worth being used."""
+
+
+class NoRoom(Exception):
+    """The other side takes no message that is large enough."""
 
 
 class Outbox:
     """The drafts of one session."""
 
-    __slots__ = ("_carried", "_rest", "_size_of", "_waiting", "limit")
+    __slots__ = ("_carried", "_rest", "_waiting", "limit", "size_of")
 
     def __init__(
         self,
@@ -46,9 +66,9 @@ class Outbox:
     ) -> None:
         """`size_of` tells the octets of a message as it will travel, `carried` makes of an item
         what will: octets are base64 in XML, and it is that which is measured and cut."""
-        self._size_of = size_of
+        self.size_of = size_of
         self._carried = carried
-        self._waiting: deque[Draft] = deque()
+        self._waiting: deque[Drafts] = deque()
         self._rest: Results | None = None
         """What has not been sent yet of the large object that is on its way."""
         self.limit: int | None = None
@@ -62,7 +82,7 @@ class Outbox:
     def __bool__(self) -> bool:
         return bool(self._waiting) or self._rest is not None
 
-    def add(self, drafts: Iterable[Draft]) -> None:
+    def add(self, drafts: Iterable[Drafts]) -> None:
         self._waiting.extend(drafts)
 
     def clear(self) -> None:
@@ -75,13 +95,14 @@ class Outbox:
 
     def pack(self, header: Header, first: list[Draft], *, final: bool) -> Message:
         """The next message: `first`, then as much of what waits as fits. It says Final if `final`
-        and nothing waits any more."""
+        and nothing waits any more. Raises NoRoom where `first` leaves no room for anything that
+        waits: another message like it would have no more."""
         commands: list[Command] = [_numbered(draft, at) for at, draft in enumerate(first, 1)]
         waiting = self._waiting
         if self._rest is None:
-            behind = enumerate(waiting, len(commands) + 1)
+            behind = enumerate(_each(waiting), len(commands) + 1)
             whole = Message(header, (*commands, *(_numbered(one, at) for at, one in behind)), final)
-            if self.limit is None or self._size_of(whole) <= self.limit:
+            if self.limit is None or self.size_of(whole) <= self.limit:
                 waiting.clear()
                 return whole
         self._fill(header, commands)
@@ -90,12 +111,15 @@ class Outbox:
     def _fill(self, header: Header, commands: list[Command]) -> None:
         assert self.limit is not None  # without one everything fits, and no object is cut
         waiting = self._waiting
-        empty = self._size_of(Message(header, (), True))
-        room = self.limit - self._size_of(Message(header, tuple(commands), True)) - SLACK
+        empty = self.size_of(Message(header, (), True))
+        room = self.limit - self.size_of(Message(header, tuple(commands), True))
         alone = len(commands)
+        if room < 0:
+            raise NoRoom(f"{self.limit} octets are too few for a header and its Status")
 
-        def cost(draft: Draft) -> int:
-            return self._size_of(Message(header, (_numbered(draft, 9999),), True)) - empty
+        def cost(drafts: Drafts) -> int:
+            numbered = tuple(_numbered(one, LONGEST_NUMBER) for one in _each((drafts,)))
+            return self.size_of(Message(header, numbered, True)) - empty
 
         while self._rest is not None or waiting:
             draft = self._rest or waiting[0]
@@ -104,10 +128,11 @@ class Outbox:
                 if self._rest is None:
                     waiting.popleft()
                 self._rest = None
-                commands.append(_numbered(draft, len(commands) + 1))
+                for one in _each((draft,)):
+                    commands.append(_numbered(one, len(commands) + 1))
                 room -= size
                 continue
-            if isinstance(draft, Results) and len(draft.items) > 1:
+            if isinstance(draft, Results | Replace) and len(draft.items) > 1:
                 waiting.popleft()
                 waiting.extendleft(replace(draft, items=(one,)) for one in reversed(draft.items))
                 continue
@@ -115,18 +140,13 @@ class Outbox:
                 return  # the next message has more room
             if isinstance(draft, Results) and self._chunk(draft, commands, room, cost):
                 return
-            # What can be neither cut nor held goes as it is: the other side refuses it with 413.
-            if self._rest is None:
-                waiting.popleft()
-            self._rest = None
-            commands.append(_numbered(draft, alone + 1))
-            return
+            raise NoRoom(f"{self.limit} octets are too few for a {_name(draft)}")
 
     def _chunk(
         self, draft: Results, commands: list[Command], room: int, cost: Callable[[Draft], int]
     ) -> bool:
         """Send the next chunk of the only item of `draft` and keep the rest; False: it cannot be
-        cut."""
+        cut, or not so small."""
         item = draft.items[0] if self._rest is not None else self._carried(draft.items[0])
         data = item.data
         if not isinstance(data, str | bytes):
@@ -134,17 +154,67 @@ class Outbox:
         meta = item.meta or Meta()
         if self._rest is None:
             meta = replace(meta, size=item_length(item))
-        frame = replace(draft, items=(replace(item, meta=meta, data=None, more_data=True),))
-        head, rest = _cut(data, max(room - cost(frame), SMALLEST_CHUNK))
-        if not rest:
+
+        def chunk(head: str | bytes) -> Results:
+            return replace(draft, items=(replace(item, meta=meta, data=head, more_data=True),))
+
+        frame = cost(chunk(data[:0]))
+        length = min(room - frame, item_length(item) - 1)
+        head, rest = _cut(data, max(0, length))
+        while head and (size := cost(chunk(head))) > room:
+            # Some characters are more than their octets in XML, and all of them have a frame.
+            length = min(length - 1, length * (room - frame) // (size - frame))
+            head, rest = _cut(data, max(0, length))
+        if not head:
             return False
         if self._rest is None:
             self._waiting.popleft()
         after = replace(item, meta=replace(meta, size=None), data=rest)
         self._rest = replace(draft, items=(after,))
-        chunk = replace(item, meta=meta, data=head, more_data=True)
-        commands.append(_numbered(replace(draft, items=(chunk,)), len(commands) + 1))
+        commands.append(_numbered(chunk(head), len(commands) + 1))
         return True
+
+
+@dataclass(frozen=True, slots=True)
+class Room:
+    """What the other side takes in one message that begins with `first`."""
+
+    outbox: Outbox
+    header: Header
+    first: tuple[Draft, ...]
+
+    def takes(self, drafts: Iterable[Draft]) -> bool:
+        """Whether these fit, all of them."""
+        limit = self.outbox.limit
+        if limit is None:
+            return True
+        commands = tuple(_numbered(one, LONGEST_NUMBER) for one in (*self.first, *drafts))
+        return self.outbox.size_of(Message(self.header, commands, True)) <= limit
+
+    def takes_results(self, item: Item) -> bool:
+        """Whether the Results of one item can be sent, whole or in chunks that are worth it."""
+        limit = self.outbox.limit
+        if limit is None:
+            return True
+        if not isinstance(item.data, MgmtTree):
+            if limit >= AMPLE:
+                return True
+            if item_length(item) > SMALLEST_CHUNK:
+                meta = replace(item.meta or Meta(), size=LONGEST_NUMBER)
+                item = replace(item, meta=meta, data="x" * SMALLEST_CHUNK, more_data=True)
+        return self.takes([Results("", LONGEST_NUMBER, str(LONGEST_NUMBER), (item,))])
+
+
+def _each(drafts: Iterable[Drafts]) -> Iterator[Draft]:
+    for draft in drafts:
+        if isinstance(draft, Together):
+            yield from draft.statuses
+        else:
+            yield draft
+
+
+def _name(draft: Drafts) -> str:
+    return "Status" if isinstance(draft, Together) else draft.name
 
 
 def _numbered(draft: Draft, number: int) -> Draft:

@@ -28,7 +28,7 @@ from protocols.omadm.model import (
     Results,
     Status,
 )
-from protocols.omadm.outbox import Draft, Outbox
+from protocols.omadm.outbox import Draft, Drafts, NoRoom, Outbox, Room, Together
 from protocols.omadm.peer_auth import ClientAuth, ServerAuth, Verdict, Welcome
 from protocols.omadm.personas.profile import Profile
 from protocols.omadm.session_tables import ENDED, TRANSITIONS, Phase, Step
@@ -194,20 +194,27 @@ class DmSession:
             if welcome.hopeless:
                 self._end(Step.REFUSED, "the server's credentials stay wrong")
                 return None
-        if verdict is Verdict.AGAIN:
-            return self._again(message.header, wanting, welcome)
-        return self._answer(message, wanting, welcome)
+        try:
+            if verdict is Verdict.AGAIN:
+                return self._again(message.header, wanting, welcome)
+            return self._answer(message, wanting, welcome)
+        except NoRoom as error:
+            return self.abort(str(error))
 
     def lost(self, detail: str) -> None:
         """The server does not answer any more, or not with a message."""
         self._end(Step.LOST, detail)
 
-    def abort(self, detail: str = "") -> Message:
+    def abort(self, detail: str = "") -> Message | None:
         """Alert 1223: the device wants no more. The message is the session's last, and nobody need
-        answer it."""
+        answer it; None where it is larger than what the server takes."""
         self._outbox.clear()
         self._commands.large.break_off()
-        message = self._pack([Alert("", ABORT)], final=True)
+        self._outbox.add([Alert("", ABORT)])
+        try:
+            message = self._pack([], final=True)
+        except NoRoom:
+            message = None
         self._end(Step.GIVE_UP, detail)
         return message
 
@@ -232,7 +239,7 @@ class DmSession:
         self._commands.msg_ref = header.msg_id
         if header.resp_uri:
             self.post_to = header.resp_uri
-        if header.max_msg_size:
+        if header.max_msg_size is not None:
             self._outbox.limit = header.max_msg_size
         if header.max_obj_size:
             self._commands.largest = header.max_obj_size
@@ -265,14 +272,13 @@ class DmSession:
 
     def _again(self, header: Header, wanting: Sequence[Command], welcome: Welcome) -> Message:
         """Package 1 once more, with the credentials that were asked for."""
-        first: list[Draft] = [self._header_status(header, welcome)]
-        # A server that refuses us has nothing to order.
-        first += self._commands.refuse(wanting, StatusCode.INVALID_CREDENTIALS)
         self._outbox.clear()
         self._alerts.clear()
+        # A server that refuses us has nothing to order.
+        self._outbox.add(self._commands.refuse(wanting, StatusCode.INVALID_CREDENTIALS))
         self._outbox.add(self._package_1())
         self._move(Step.CHALLENGED)
-        return self._pack(first, final=True)
+        return self._pack([self._header_status(header, welcome)], final=True)
 
     def _answer(
         self, message: Message, wanting: Sequence[Command], welcome: Welcome
@@ -284,12 +290,13 @@ class DmSession:
         elif header.ver_dtd != VER_DTD:
             status = StatusCode.DTD_VERSION
         head = self._header_status(header, replace(welcome, code=status))
-        answers: list[Draft] = []
+        answers: list[Drafts] = []
         if not welcome.trusted or status >= 500:
             answers += self._commands.refuse(
                 wanting, StatusCode.INVALID_CREDENTIALS if status < 500 else status
             )
         else:
+            self._commands.room = self._room(head)
             answers += self._carry_out(wanting, message.final)
         sending = self.phase is Phase.SENDING or (self.phase is Phase.SETUP and bool(self._outbox))
         whole = message.final or (sending and not _work(wanting))
@@ -297,7 +304,7 @@ class DmSession:
             self._end(Step.END)
             return None
         if header.no_resp:
-            answers = [one for one in answers if not isinstance(one, Status)]
+            answers = [one for one in answers if not isinstance(one, Status | Together)]
         if not whole:
             # May be left out where statuses flow anyway; said always, it can be counted on.
             answers.append(Alert("", NEXT_MESSAGE))
@@ -306,7 +313,7 @@ class DmSession:
         first: list[Draft] = [] if header.no_resp else [head]
         if sending and not _work(wanting):
             # Before what waits: with a small MaxMsgSize they would pile up behind it.
-            first += answers
+            first += [one for one in answers if not isinstance(one, Together)]
         else:
             self._outbox.add(answers)
         reply = self._pack(first, final=whole or self._profile.quirks.wrong_final)
@@ -316,8 +323,15 @@ class DmSession:
             self._move(Step.WORK_PARTLY if self._outbox else Step.WORK)
         return reply
 
-    def _carry_out(self, wanting: Sequence[Command], final: bool) -> list[Draft]:
-        answers: list[Draft] = []
+    def _room(self, head: Status) -> Room | None:
+        """What the server takes, in a message that answers it and goes on with what waits."""
+        if self._outbox.limit is None:
+            return None
+        next_message = Status("", head.msg_ref, head.cmd_id, "Alert", int(StatusCode.OK))
+        return Room(self._outbox, self._header(), (head, next_message))
+
+    def _carry_out(self, wanting: Sequence[Command], final: bool) -> list[Drafts]:
+        answers: list[Drafts] = []
         for command in wanting:
             if isinstance(command, Alert) and command.code in (NEXT_MESSAGE, NO_END_OF_DATA):
                 if command.code == NO_END_OF_DATA:
@@ -361,12 +375,12 @@ class DmSession:
             items=items,
         )
 
-    def _pack(self, first: list[Draft], *, final: bool) -> Message:
-        self._msg_id += 1
+    def _header(self) -> Header:
+        """Of the next message."""
         setup, profile = self._setup, self._profile
-        header = Header(
+        return Header(
             setup.session_id,
-            self._msg_id,
+            self._msg_id + 1,
             self.post_to,
             setup.device_id,
             source_name=setup.user or None,
@@ -374,8 +388,12 @@ class DmSession:
             max_msg_size=profile.max_msg_size,
             max_obj_size=profile.max_obj_size,
         )
-        message = self._outbox.pack(header, first, final=final)
-        if setup.alerts:
+
+    def _pack(self, first: list[Draft], *, final: bool) -> Message:
+        """Raises NoRoom, and nothing has happened then."""
+        message = self._outbox.pack(self._header(), first, final=final)
+        self._msg_id = message.header.msg_id
+        if self._setup.alerts:
             for command in message.commands:
                 # Only package 1 has generic alerts, and they keep their order.
                 if isinstance(command, Alert) and command.code == GENERIC:

@@ -34,6 +34,11 @@ CLIENTS = (
         quirks=Quirks(wrong_final=True),
     ),
     Profile(
+        "small-buffer",
+        "fails an Atomic whose answers would go in several messages (517)",
+        quirks=Quirks(atomic_in_one_message=True),
+    ),
+    Profile(
         "samsung",
         "alerts of format chr that name the executed node",
         man="Samsung",

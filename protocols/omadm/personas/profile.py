@@ -84,6 +84,9 @@ class Quirks:
     sequence_unsupported: bool = False
     """A Sequence is refused with 406 and nothing of it is done."""
     atomic_unsupported: bool = False
+    atomic_in_one_message: bool = False
+    """It cannot execute an Atomic's members together, so it fails one whose answers would go in
+    several messages (517)."""
     copy_unsupported: bool = False
     list_unsupported: bool = False
     wrong_final: bool = False

@@ -17,7 +17,7 @@ from tools.backend.faces.http_app import (
 )
 from tools.backend.faces.http_wire import Refused, not_now
 from tools.backend.faces.omadm_download import CONTENT_TYPE, PREFIX, descriptor, right_ticket
-from tools.backend.faces.omadm_session import MAX_MESSAGE
+from tools.backend.faces.omadm_envelope import MAX_MESSAGE
 
 if TYPE_CHECKING:
     from tools.backend.faces.omadm import OmadmFace

@@ -13,11 +13,10 @@ from collections.abc import Callable
 from dataclasses import dataclass, replace
 
 from protocols.omadm.auth import AuthType
-from protocols.omadm.encoding import Encoding, size_of
+from protocols.omadm.encoding import Encoding
 from protocols.omadm.model import (
     Alert,
     Command,
-    Cred,
     Header,
     Item,
     Message,
@@ -30,23 +29,18 @@ from protocols.omadm.peer_auth import Account, ClientAuth, ServerAuth, Verdict
 from protocols.omadm.status import StatusCode
 from tools.backend.campaigns.states import next_state
 from tools.backend.faces.omadm_accounts import DmAccount
-from tools.backend.faces.omadm_commands import FRAME, LONGEST, command_of, length_of
+from tools.backend.faces.omadm_commands import command_of
+from tools.backend.faces.omadm_envelope import (
+    MAX_OBJECT,
+    Envelope,
+    NoRoom,
+    numbered,
+    refusal,
+    room_of,
+)
 from tools.backend.faces.omadm_large import QUANTUM, Incoming, Outgoing
 from tools.backend.faces.omadm_tables import SESSION_TABLE, Phase, Step
 from tools.backend.faces.omadm_work import DeviceJob, Request
-
-MAX_MESSAGE = 64 << 10
-"""Octets of a message that we take, and the most that we send; servers in the field announce 5 to
-64 KiB."""
-
-MAX_OBJECT = 1 << 20
-"""Octets of a large object that we take: a whole serialised tree fits."""
-
-DEFAULT_ROOM = 16 << 10
-"""Octets that we send to a device that names no MaxMsgSize; ours, the protocol has no default."""
-
-MIN_ROOM = 512
-"""Octets below which no command fits beside the header and its status: such a session is ended."""
 
 MAX_MESSAGES = 20_000
 """Messages of one session; a package of 64 MiB in chunks of 4 KiB takes 16,384."""
@@ -108,11 +102,11 @@ class DmSession:
         self.job = job
         self.phase = Phase.NEW
         self._record = record
-        self._device = first.source
-        self._server = first.target
+        self._envelope = Envelope(
+            first.session_id, first.source, first.target, account.server_id, encoding
+        )
+        self._first = first
         self._received = 0
-        self._sent = 0
-        self._room = DEFAULT_ROOM
         self._max_object: int | None = None
         mirror = Account(
             account.server_id,
@@ -129,22 +123,26 @@ class DmSession:
         self._theirs = ServerAuth(mirror, account.client_nonce, random)
         self._header_status: Status | None = None
         self._statuses: list[Status] = []
-        self._late: list[Status] = []
-        self._alerts: list[tuple[int, Item | None]] = []
+        self._late: list[Command] = []
+        self._alerts: list[Alert] = []
         self._step: Step | None = None
         self._opened = False
         self._final = False
         self._no_response = False
-        self._cred: Cred | None = None
+        self._stuck = False
+        """Our last message brought nothing but statuses, for want of room."""
         self._incoming: Incoming | None = None
         self._outgoing: Outgoing | None = None
         self._queue: list[Request] = []
         self._open: dict[tuple[int, str], Request] = {}
-        self.encoding = encoding
-        """Of the first message, and so of every answer: a large object is cut in one of them."""
         self._requesting: set[str] = set()
         self.dirty = False
         """Whether the account has changed and must be stored before the reply leaves."""
+
+    @property
+    def encoding(self) -> Encoding:
+        """Of every answer."""
+        return self._envelope.encoding
 
     # -- receiving ---
 
@@ -160,7 +158,8 @@ class DmSession:
         self._received = header.msg_id
         self._final = message.final
         if header.max_msg_size is not None:
-            self._room = min(header.max_msg_size, MAX_MESSAGE)
+            self._first = replace(self._first, max_msg_size=header.max_msg_size)
+            self._envelope.room = room_of(header)
         if header.max_obj_size is not None:
             self._max_object = header.max_obj_size
         refusal = self._refusal(header)
@@ -218,8 +217,6 @@ class DmSession:
             return StatusCode.DTD_VERSION
         if header.ver_proto != VERSIONS[1]:
             return StatusCode.PROTOCOL_VERSION
-        if self._room < MIN_ROOM:
-            return StatusCode.TOO_LARGE
         return None
 
     def _refuse(self, message: Message, code: StatusCode) -> None:
@@ -242,7 +239,7 @@ class DmSession:
         self._abort()
 
     def _abort(self) -> None:
-        self._alerts = [(1223, None)]
+        self._alerts = [Alert("", 1223)]
         self._step = Step.GIVE_UP
 
     def _take(self, command: Command, happened: list[Happening]) -> None:
@@ -358,7 +355,7 @@ class DmSession:
     def _broken_off(self) -> None:
         """A new command before the end of a large object: what came of it is dropped."""
         assert self._incoming is not None
-        self._alerts.append((1225, Item(source=self._incoming.uri)))
+        self._alerts.append(Alert("", 1225, (Item(source=self._incoming.uri),)))
         self._incoming = None
 
     def _take_status(self, status: Status) -> None:
@@ -403,42 +400,49 @@ class DmSession:
 
     # -- replying ---
 
-    def reply(self) -> Message:
-        """The answer to what was received last."""
-        self._sent += 1
-        self._cred = self.ours.cred()
-        if self._step is None and self._sent > MAX_MESSAGES:
+    def reply(self) -> Message | None:
+        """The answer to what was received last; None, and the session is over, when the device
+        takes no message at all that says anything."""
+        envelope = self._envelope
+        envelope.sent += 1
+        envelope.cred = self.ours.cred()
+        if self._step is None and envelope.sent > MAX_MESSAGES:
             self._abort()
-        if self._step is not None:
-            return self._last_word(self._step)
-        if not self._final and self.phase is not Phase.SENDING:
-            # The device's package is not complete: ask for the rest. (While ours is not, the
-            # device must not say Final; then it asks for the rest of ours.)
-            self._alerts.append((1222, None))
-            self._move(Step.PART)
-            return self._message(self._answers(), final=False)
-        return self._work()
+        try:
+            if self._step is not None:
+                return self._last_word(self._step)
+            if not self._final and self.phase is not Phase.SENDING:
+                # The device's package is not complete: ask for the rest. (While ours is not, the
+                # device must not say Final; then it asks for the rest of ours.)
+                self._alerts.append(Alert("", 1222))
+                answers = self._answers()
+                self._move(Step.PART)
+                return envelope.message(answers, final=False)
+            return self._work()
+        except NoRoom:
+            self.job.too_small(envelope.room)
+            self._move(Step.REFUSE)
+            first = replace(self._first, msg_id=self._received)
+            return refusal(first, envelope.sent, StatusCode.TOO_LARGE, envelope.encoding)
 
     def _last_word(self, step: Step) -> Message:
-        self._move(step)
-        commands = self._answers(whole=True)
-        if not self._fits(commands):
-            # The device sends the package again, or nothing more: it can do without the rest.
-            commands = self._answers_to_header()
-        return self._message(commands, final=True)
-
-    def _answers_to_header(self) -> list[Command]:
-        self._statuses.clear()
-        self._late.clear()
-        return self._answers(whole=True)
+        """The device sends the package again, or nothing more: it can do without what does not
+        fit. Raises NoRoom."""
+        owed = self._owed()
+        for commands in (owed, [*owed[:1], *self._alerts], owed[:1]):
+            if self._envelope.fits(numbered(commands)):
+                self._late = []
+                self._move(step)
+                return self._envelope.message(numbered(commands), final=True)
+        raise NoRoom
 
     def _work(self) -> Message:
-        """As many of our commands as fit."""
+        """As many of our commands as fit. Raises NoRoom."""
         self._queue += self.job.requests()
         commands = self._answers()
         if self._late:
             self._move(Step.WORK_PARTLY)
-            return self._message(commands, final=False)
+            return self._envelope.message(commands, final=False)
         answers = len(commands)
         while self._outgoing is not None or self._queue:
             if self._outgoing is None and self._queue[0].body is not None:
@@ -454,20 +458,22 @@ class DmSession:
         sent = len(commands) - answers
         if self._outgoing is None and not self._queue:
             self._move(Step.WORK if sent else Step.END)
-            return self._message(commands, final=True)
-        if not sent and answers <= 1:
-            # Not even one command fits into what the device takes.
+            return self._envelope.message(commands, final=True)
+        if not sent and (answers <= 1 or self._stuck):
+            # Not even one command fits, and the next message would have no more room.
+            self.job.too_small(self._envelope.room)
             self._abort()
             return self._last_word(Step.GIVE_UP)
+        self._stuck = not sent
         self._move(Step.WORK_PARTLY)
-        return self._message(commands, final=False)
+        return self._envelope.message(commands, final=False)
 
     def _put(self, request: Request, commands: list[Command]) -> bool:
         """Add a command, if there is room for it."""
         command = command_of(request, str(len(commands) + 1))
-        if not self._fits([*commands, command]):
+        if not self._envelope.fits([*commands, command]):
             return False
-        self._open[self._sent, command.cmd_id] = request
+        self._open[self._envelope.sent, command.cmd_id] = request
         commands.append(command)
         return True
 
@@ -483,77 +489,39 @@ class DmSession:
         """Add the next chunk, if there is room for one."""
         number = str(len(commands) + 1)
         frame = Replace(number, (outgoing.frame(),))
-        room = self._room - self._size([*commands, frame]) - MARGIN
-        if room < QUANTUM and outgoing.left:
+        room = self._envelope.room - self._envelope.size([*commands, frame]) - MARGIN
+        if room < (QUANTUM if outgoing.left else 0):
             return False
-        self._open[self._sent, number] = outgoing.request
+        self._open[self._envelope.sent, number] = outgoing.request
         commands.append(Replace(number, (outgoing.chunk(room),)))
         return True
 
-    def _fits(self, commands: list[Command]) -> bool:
-        """Whether a message with these is one that the device takes. To measure it is to encode
-        it, so what is small by far is not measured."""
-        texts = 2 * (len(self._device) + len(self._server)) + sum(map(length_of, commands))
-        bound = FRAME * (len(commands) + 2) + LONGEST * texts
-        return bound <= self._room or self._size(commands) <= self._room
+    def _answers(self) -> list[Command]:
+        """What is owed to the device, as far as it fits; the rest is left for the next message
+        (`_late`). Raises NoRoom when that would never come to an end."""
+        owed = self._owed()
+        count = self._envelope.fitting(numbered(owed))
+        if count < min(len(owed), 1 if self._no_response else 2):
+            raise NoRoom
+        self._late = owed[count:]
+        if self._late and self._late[-1] == Alert("", 1222):
+            self._late.pop()  # a message that goes on asks for the next one by itself
+        return numbered(owed[:count])
 
-    def _size(self, commands: list[Command]) -> int:
-        return size_of(self._message(commands, final=False), self.encoding)
-
-    def _answers(self, *, whole: bool = False) -> list[Command]:
-        """What is owed to the device: the status of its header and of each command, and alerts.
-        What does not fit, unless it must, is left for the next message (`_late`)."""
-        owed = [] if self._no_response else self._owed()
-        commands: list[Command] = [
-            replace(status, cmd_id=str(number)) for number, status in enumerate(owed, 1)
-        ]
-        alerts = [
-            Alert(str(number), code, () if item is None else (item,))
-            for number, (code, item) in enumerate(self._alerts, len(owed) + 1)
-        ]
-        self._late = []
-        if not whole and not self._fits([*commands, *alerts]):
-            # At least one beside the header's, whatever its size: a session must come to its end.
-            fitting = max(2, self._fitting(commands))
-            commands, self._late = commands[:fitting], owed[fitting:]
-            if self._late:
-                return commands
-        return [*commands, *alerts]
-
-    def _owed(self) -> list[Status]:
+    def _owed(self) -> list[Command]:
+        """The status of the header, what was late, the statuses of the commands, and alerts."""
         assert self._header_status is not None
-        owed = [self._header_status, *self._late]
+        if self._no_response:
+            return [*self._late, *self._alerts]
+        owed: list[Command] = [self._header_status, *self._late]
         for status in self._statuses:
             if status.cmd_ref in self._requesting and self.job.order is None:
                 status = replace(status, code=StatusCode.ACCEPTED)
             owed.append(status)
-        return owed
-
-    def _fitting(self, commands: list[Command]) -> int:
-        """How many of these statuses fit into a message; each is measured once."""
-        empty = size = self._size([])
-        for count, command in enumerate(commands):
-            size += self._size([command]) - empty
-            if size > self._room:
-                return count
-        return len(commands)
-
-    def _message(self, commands: list[Command], *, final: bool) -> Message:
-        first = self._sent == 1
-        header = Header(
-            session_id=self.id,
-            msg_id=self._sent,
-            target=self._device,
-            source=self._server,
-            source_name=self.account.server_id,
-            cred=self._cred,
-            max_msg_size=MAX_MESSAGE if first else None,
-            max_obj_size=MAX_OBJECT if first else None,
-        )
-        return Message(header, tuple(commands), final)
+        return [*owed, *self._alerts]
 
     def _status_of_header(self, code: int) -> Status:
-        refs = (self._server,), (self._device,)
+        refs = (self._envelope.server,), (self._envelope.device,)
         return Status("", self._received, "0", "SyncHdr", code, *refs)
 
     def _owe(self, command: Command, code: int) -> None:

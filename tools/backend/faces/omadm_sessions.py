@@ -28,8 +28,9 @@ from tools.backend.faces.base import FaceContext, Order
 from tools.backend.faces.http_wire import Refused, not_now
 from tools.backend.faces.omadm_accounts import DmAccount
 from tools.backend.faces.omadm_download import path_of
+from tools.backend.faces.omadm_envelope import MAX_MESSAGE, refusal, room_of
 from tools.backend.faces.omadm_job import UpdateJob
-from tools.backend.faces.omadm_session import MAX_MESSAGE, DmSession, Happening
+from tools.backend.faces.omadm_session import DmSession, Happening
 from tools.backend.faces.omadm_tables import MAX_SAID, Phase
 from tools.backend.inventory import Device
 
@@ -215,6 +216,10 @@ class Sessions:
         reply = session.reply()
         # What the reply itself decided is no secret from the engine, but nothing waits for it.
         self._owner.tell(live)
+        if reply is None:
+            self.drop(live.device.name)
+            self._owner.session_over(live.device.name, session)
+            raise too_small(message.header)
         data = encodings.encode(reply, session.encoding)
         header = session.ours.mac(data)
         live.last, live.answer = mark, (data, header)
@@ -277,8 +282,15 @@ class Sessions:
             ),
         ]
         reply = Header(header.session_id, header.msg_id, header.source, header.target)
-        data = encodings.encode(Message(reply, tuple(statuses), True), kind)
-        return Answer(data, kind.content_type, None)
+        room = room_of(header)
+        for said in (statuses, statuses[:1]):
+            data = encodings.encode(Message(reply, tuple(said), True), kind)
+            if len(data) <= room:
+                return Answer(data, kind.content_type, None)
+        refused = refusal(header, header.msg_id, welcome.code, kind)
+        if refused is None:
+            raise too_small(header)
+        return Answer(encodings.encode(refused, kind), kind.content_type, None)
 
     # -- durability ---
 
@@ -296,3 +308,9 @@ class Sessions:
 
         self._context.writer.submit_nowait(lambda _connection: None, committed)
         await done
+
+
+def too_small(header: Header) -> Refused:
+    """A device whose MaxMsgSize no message fits into is told so by HTTP."""
+    size = header.max_msg_size
+    return Refused(400, message=f"no answer fits into a MaxMsgSize of {size}")

@@ -171,6 +171,15 @@ class DeviceJob:
         self._move("end")
         self._fail(Ending.NO_SPACE, f"MaxObjSize {limit}")
 
+    def too_small(self, limit: int) -> None:
+        """The device takes no message that a command of ours fits into. One that may have been
+        told to install is left to say how that ended."""
+        if self.order is not None and not self.leave and self.stage is not Stage.IDLE:
+            self._requests.clear()
+            self._open = 0
+            self._move("end")
+            self._fail(Ending.REFUSED, f"MaxMsgSize {limit}")
+
     # -- what each kind of job does ---
 
     def _shown(self, uri: str, text: str) -> None:

@@ -24,7 +24,14 @@ from tools.fleet.spec import (
     parse_size,
 )
 
-Protocol = Annotated[str, typer.Option("--protocol", metavar="NAME", help="What devices speak.")]
+Protocol = Annotated[
+    str,
+    typer.Option(
+        "--protocol",
+        metavar="NAME",
+        help="What devices speak: lwm2m, omadm, http, hawkbit, mender, thingsboard or aws.",
+    ),
+]
 SlotSize = Annotated[
     str, typer.Option("--slot-size", metavar="SIZE", help="Flash slot; a larger image is refused.")
 ]
@@ -54,7 +61,9 @@ Misbehave = Annotated[
     typer.Option(
         "--misbehave",
         metavar="NAME[=SHARE%]",
-        help="What devices do wrong on purpose; the answers are judged. Repeatable.",
+        help="What devices do wrong on purpose; the answers are judged. Repeatable. Known: "
+        f"{', '.join(one.value for one in Misbehaviour)}; which of them depends on the "
+        "protocol, none of lwm2m.",
     ),
 ]
 Bandwidth = Annotated[

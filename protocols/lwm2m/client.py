@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING
 from agent.bootloader import BootReport
 from agent.errors import UnusableSettings
 from agent.flash import PowerLoss
+from agent.misbehaviour import check_known
 from agent.protocol import DEFAULT_LIFETIME, ClientSettings, Told, protocol_clients
 from agent.runtime.network import Address, source_address
 from agent.runtime.wheel import Timer
@@ -256,10 +257,9 @@ _EXECUTABLES: dict[tuple[int, int], Callable[[Lwm2mClient], None]] = {
 
 @protocol_clients.register("lwm2m")
 def _from_settings(device: Device, settings: ClientSettings) -> Lwm2mClient:
-    misbehaviours = settings.misbehave(device)
-    if settings.options or misbehaviours:
-        asked = sorted([*settings.options, *(name.value for name in misbehaviours)])
-        raise UnusableSettings(f"lwm2m has no option or misbehaviour {asked[0]!r}")
+    check_known("lwm2m", settings.misbehave(device), frozenset())
+    if settings.options:
+        raise UnusableSettings(f"lwm2m has no options, so no {min(settings.options)!r}", "options")
     if settings.bandwidth is not None:
         raise UnusableSettings("the links of LwM2M devices have no limit", "bandwidth")
     text = settings.trace

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import re
 import subprocess
 import sys
 import types
@@ -14,11 +15,15 @@ import pytest
 
 import tools.backend.cli
 import tools.fleet
+from agent.misbehaviour import Misbehaviour
 from firmware_images.keys import KeyType, generate_key
 from firmware_images.mcuboot import Version, build_image
 from tools import cli
 from tools.backend.serve import ListenOptions, ServeOptions
+from tools.backend.store.database import DURABILITIES
+from tools.backend.timing import TIMINGS
 from tools.drivers.errors import ServerLost
+from tools.fleet.clients import MODULES
 from tools.fleet.limits import TooFewDescriptors
 from tools.fleet.spec import FaultShare, FleetSpec
 from tools.options import DemoOptions, DeviceOptions
@@ -355,3 +360,19 @@ def test_a_reader_that_went_away_is_no_error(line: str, code: int, tmp_path: Pat
     assert done.returncode == code, done.stderr
     for word in ("Broken", "Traceback", "Exception"):
         assert word not in done.stderr
+
+
+@pytest.mark.parametrize(
+    ("command", "names"),
+    [
+        ("run", [*MODULES, *(one.value for one in Misbehaviour)]),
+        ("device", [*MODULES]),
+        ("backend", [*TIMINGS, *DURABILITIES]),
+    ],
+)
+def test_the_help_names_what_can_be_chosen(
+    command: str, names: list[str], capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert cli.call([command, "--help"]) == 0
+    text = re.sub(r"(?<=-)\s+", "", capsys.readouterr().out)  # lines are broken at hyphens
+    assert [name for name in names if name not in text] == []

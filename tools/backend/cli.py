@@ -138,7 +138,12 @@ def backend(
     ] = None,
     timing: Annotated[
         str,
-        typer.Option("--timing", metavar="NAME", help="How long campaigns take to start and end."),
+        typer.Option(
+            "--timing",
+            metavar="|".join(TIMINGS),
+            help="When campaigns begin and are published: as the public API's documentation says, "
+            "or at once.",
+        ),
     ] = "documented",
     pilot_waived: Annotated[
         bool, typer.Option("--pilot-waived", help="Let a campaign begin without a pilot.")

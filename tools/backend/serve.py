@@ -100,13 +100,15 @@ def parse_bind(text: str) -> tuple[str, int]:
     return host or "0.0.0.0", int(port)
 
 
-def parse_listen(options: ListenOptions) -> Listen:
-    """The same, checked; a ValueError names what is wrong."""
+def parse_listen(name: str, options: ListenOptions) -> Listen:
+    """The same, checked; a ValueError names what is wrong with the listener of that name."""
     bind, given = parse_bind(options.bind), (options.cert, options.key, options.client_ca)
     if given == (None, None, None):
         return Listen(bind)
     if options.cert is None or options.key is None:
-        raise ValueError("a TLS listener needs both a certificate and its key")
+        raise ValueError(
+            f"--{name}-cert and --{name}-key: a TLS listener needs both, a certificate and its key"
+        )
     return Listen(bind, TlsFiles(options.cert, options.key, options.client_ca))
 
 
@@ -114,7 +116,9 @@ def listeners(options: ServeOptions) -> dict[str, Listen]:
     """Where the devices of every known face come. Raises ValueError."""
     specs = [maker.listener for maker in known_faces().values()]
     return {
-        spec.name: parse_listen(options.listen.get(spec.name) or ListenOptions(spec.bind))
+        spec.name: parse_listen(
+            spec.name, options.listen.get(spec.name) or ListenOptions(spec.bind)
+        )
         for spec in specs
     }
 
@@ -166,7 +170,9 @@ def serve(options: ServeOptions) -> int:
         print(f"fotilla backend: --ready-file: cannot write into {ready.parent}", file=sys.stderr)
         return EXIT_USAGE
     try:
-        admin = parse_listen(ListenOptions(options.admin, options.admin_cert, options.admin_key))
+        admin = parse_listen(
+            "admin", ListenOptions(options.admin, options.admin_cert, options.admin_key)
+        )
         config = BackendConfig(
             db=options.db,
             durable=options.durable,
@@ -213,7 +219,9 @@ async def _serve(
                     f"{face.listener.title} on {backend.url(name)}"
                     for name, face in backend.faces.items()
                 ]
-                rest = authority(backend.rest_address) if backend.rest_address else "none"
+                rest = (
+                    f"http://{authority(backend.rest_address)}" if backend.rest_address else "none"
+                )
                 print(
                     f"fotilla backend: {', '.join(devices)}, REST on {rest}",
                     file=sys.stderr,
@@ -232,6 +240,12 @@ async def _serve(
                             "--admin-key it does not",
                             file=sys.stderr,
                         )
+                if ready_file is None:
+                    print(
+                        "fotilla backend: to log in: --ready-file PATH writes the account's "
+                        "secret and the administrator's token into a file",
+                        file=sys.stderr,
+                    )
                 if example is not None:
                     for line in await load_example(backend, example, ready_file):
                         print(f"fotilla backend: {line}", file=sys.stderr)

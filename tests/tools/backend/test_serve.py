@@ -29,7 +29,9 @@ async def test_it_serves_until_interrupted_and_keeps_its_secret(tmp_path: Path) 
     assert stat.S_IMODE(database.stat().st_mode) == 0o600
     assert backend.interrupt() == 0
     assert not list(tmp_path.glob("ready*"))
-    assert first["secret"] not in (tmp_path / "stderr").read_text()
+    said = (tmp_path / "stderr").read_text()
+    assert first["secret"] not in said
+    assert "REST on http://127.0.0.1:" in said and "--ready-file" not in said
     await backend.start()
     assert backend.ready["account"] == first
     assert backend.interrupt() == 0
@@ -71,7 +73,7 @@ def test_a_port_in_use_is_a_clear_error(
         ({"admin": "nobody"}, "nobody"),
         ({"admin_cert": GONE}, "certificate and its key"),
         ({"admin_cert": GONE, "admin_key": GONE}, "admin listener: /nowhere.pem"),
-        ({"http": ListenOptions(FREE, cert=GONE)}, "certificate and its key"),
+        ({"http": ListenOptions(FREE, cert=GONE)}, "--http-cert and --http-key: a TLS listener"),
         ({"omadm": ListenOptions(FREE, cert=GONE)}, "certificate and its key"),
         ({"omadm": ListenOptions(FREE, GONE, GONE)}, "OMA-DM listener: /nowhere.pem"),
         ({"http": ListenOptions(FREE, GONE, GONE)}, "HTTP listener: /nowhere.pem"),

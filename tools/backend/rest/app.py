@@ -69,7 +69,9 @@ def build_app(backend: Backend) -> FastAPI:
     # Operation names repeat from version to version, so each has a document of its own. What is in
     # none of them, tokens and the operator network, is in this one.
     own = list(app.routes)
-    app.openapi = lambda: openapi_document(app.title, "admin", own)  # type: ignore[method-assign]
+    app.openapi = lambda: openapi_document(  # type: ignore[method-assign]
+        "Tokens, sessions and operator network, reference backend", "1", own
+    )
     versions = {
         1: v1.router(backend, sessions),
         2: v2.router(backend, sessions),

@@ -38,6 +38,7 @@ def _group(name: str, text: str) -> typer.Typer:
 accounts = _group("accounts", "Customers of the backend.")
 devices = _group("devices", "The inventory.")
 firmware = _group("firmware", "The firmware catalogue.")
+files = _group("files", "Configuration files that accounts have uploaded.")
 cells = _group("cells", "Cells of the operator network.")
 clock = _group("clock", "The clock of the backend.")
 
@@ -201,6 +202,29 @@ def subscribe(
         _print(table([answer], _ACCOUNT))
 
 
+@accounts.command("unsubscribe")
+def unsubscribe(ctx: typer.Context, name: str) -> None:
+    """End what an account has subscribed to: its licences go."""
+    answer = _ask(ctx, "DELETE", f"/admin/accounts/{segment(name)}/subscription")
+    if answer is not None:
+        _print(table([answer], _ACCOUNT))
+
+
+@accounts.command("remove")
+def remove_account(
+    ctx: typer.Context,
+    name: str,
+    everything: Annotated[
+        bool, typer.Option("--everything", help="With its devices, campaigns and packages.")
+    ] = False,
+) -> None:
+    """Remove an account whose campaigns have ended."""
+    params = {"everything": "true"} if everything else {}
+    answer = _ask(ctx, "DELETE", f"/admin/accounts/{segment(name)}", params=params)
+    if answer is not None:
+        print(f"{answer['name']} removed")
+
+
 # -- devices ---
 
 
@@ -262,6 +286,18 @@ def set_line(
     answer = _ask(ctx, "PUT", f"/admin/devices/{segment(name)}/line", json=body)
     if answer is not None:
         print(f"{plain(answer['name'])}: {answer['line']} {answer['mdn']}".rstrip())
+
+
+@devices.command("remove")
+def remove_devices(
+    ctx: typer.Context,
+    names: Annotated[list[str], typer.Argument(help="Identities or device ids.")],
+) -> None:
+    """Remove devices that no campaign wants, one after the other."""
+    for name in names:
+        answer = _ask(ctx, "DELETE", f"/admin/devices/{segment(name)}")
+        if answer is not None:
+            print(f"{plain(answer['name'])} removed")
 
 
 @devices.command("unknown")
@@ -332,6 +368,34 @@ def remove_firmware(ctx: typer.Context, name: str, account: AccountOption = None
     answer = _ask(ctx, "DELETE", f"/admin/firmware/{segment(name)}", params=params)
     if answer is not None:
         print(f"{plain(answer['firmwareName'])} removed")
+
+
+# -- files ---
+
+_FILE = {
+    "fileName": "FILE",
+    "fileVersion": "VERSION",
+    "protocol": "PROTOCOL",
+    "make": "MAKE",
+    "model": "MODEL",
+    "size": "BYTES",
+}
+
+
+@files.command("list")
+def list_files(ctx: typer.Context, account: AccountOption = None) -> None:
+    """The configuration files that an account has uploaded."""
+    answer = _ask(ctx, "GET", "/admin/files", params=_account(account))
+    if answer is not None:
+        _print(table(answer["files"], _FILE))
+
+
+@files.command("remove")
+def remove_file(ctx: typer.Context, name: str, account: AccountOption = None) -> None:
+    """Remove a configuration file, unless a campaign needs it."""
+    answer = _ask(ctx, "DELETE", f"/admin/files/{segment(name)}", params=_account(account))
+    if answer is not None:
+        print(f"{plain(answer['fileName'])} removed")
 
 
 # -- cells ---

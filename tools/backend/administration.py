@@ -46,7 +46,7 @@ class Administration(abc.ABC):
     config: BackendConfig
     inventory: Inventory
     time: BackendTime
-    _loader: DeviceLoader
+    loader: DeviceLoader
 
     @property
     @abc.abstractmethod
@@ -199,4 +199,4 @@ class Administration(abc.ABC):
         `known_protocols`), `token` (the bearer token of an HTTP device, kept as a hash), `mdn`,
         `line` (active or suspend).
         What is absent stays as it was. Raises RequestRefused with nothing loaded."""
-        return await self._loader.load(records)
+        return await self.loader.load(records)

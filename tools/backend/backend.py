@@ -38,6 +38,7 @@ from tools.backend.loading import DeviceLoader
 from tools.backend.named_faces import NamedFaces
 from tools.backend.operator_network.network import OperatorNetwork
 from tools.backend.page.page import Page
+from tools.backend.removal import Removal
 from tools.backend.rest.app import build_app
 from tools.backend.served_faces import ServedFaces, authority
 from tools.backend.store import rows as store
@@ -73,7 +74,9 @@ class Backend(NamedFaces, Administration):
         self.timing = timing(self.config.timing)
         self.inventory = Inventory()
         self.time = BackendTime(runtime.clock)
-        self._loader = DeviceLoader(self)
+        self.loader = DeviceLoader(self)
+        self.removal = Removal(self)
+        """Removes devices and accounts."""
         self._serving = False
         self.finished = asyncio.Event()
         """Set while there is at least one campaign and all of them have ended."""

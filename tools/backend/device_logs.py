@@ -131,6 +131,11 @@ class DeviceLogs:
         if names:
             await self._writer.submit(partial(_drop_logging, names=names))
 
+    def forget(self, device: str) -> None:
+        """The device is gone, from the store too."""
+        self._expires.pop(device, None)
+        self._counts.pop(device, None)
+
     # -- what devices send ---
 
     def full(self, device: str) -> bool:

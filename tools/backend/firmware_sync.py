@@ -248,6 +248,13 @@ class FirmwareSync:
         if former is None or former.status != PENDING:
             self._pending.pop(device.name, None)
 
+    def forget(self, device: Device) -> None:
+        """The device is gone, from the store too."""
+        self._drop_link(device.name)
+        self._pending.pop(device.name, None)
+        self._requests.pop(device.device_id, None)
+        self._arm()
+
     def contact(self, name: str) -> None:
         """A device is there."""
         device = self._inventory.devices.get(name)

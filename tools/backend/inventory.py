@@ -189,6 +189,13 @@ class Inventory:
         if number >= self._synthetic:
             self._synthetic = number + 1
 
+    def remove_device(self, device: Device) -> None:
+        """Take a device out."""
+        self.devices.pop(device.name, None)
+        self._by_id.pop(device.device_id, None)
+        self._by_token.pop(device.token, None)
+        self._stale.add(device.account)
+
     def by_token(self, token: bytes) -> Device | None:
         """The device of that bearer token."""
         return self._by_token.get(hash_token(token))

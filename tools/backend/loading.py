@@ -49,11 +49,12 @@ class DeviceLoader:
     def __init__(self, backend: Administration) -> None:
         self._backend = backend
         self._inventory = backend.inventory
-        self._turn = asyncio.Lock()
+        self.turn = asyncio.Lock()
+        """Held by whoever changes what there is: what was checked still holds then."""
 
     async def load(self, records: Iterable[Mapping[str, Any]]) -> list[Device]:
         """As `Administration.load_devices`."""
-        async with self._turn:
+        async with self.turn:
             drafts = await self._checked(iter(records))
             devices: list[Device] = []
             for start in range(0, len(drafts), PART):

@@ -62,6 +62,8 @@ class Obedient:
 
     def withdraw(self, device: str) -> None: ...
 
+    def forget(self, device: str) -> None: ...
+
     def believed(self, device: str) -> FaceBelief | None:
         return None
 

@@ -72,6 +72,9 @@ class FakeFace:
         self.orders.pop(device, None)
         self.withdrawn.append(device)
 
+    def forget(self, device: str) -> None:
+        """Nothing is remembered of a device."""
+
     def believed(self, device: str) -> FaceBelief | None:
         return None
 

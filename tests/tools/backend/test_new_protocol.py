@@ -95,6 +95,9 @@ class PigeonFace:
     def withdraw(self, device: str) -> None:
         self._orders.pop(device, None)
 
+    def forget(self, device: str) -> None:
+        """Nothing is remembered of a device."""
+
     def believed(self, device: str) -> FaceBelief | None:
         return None
 

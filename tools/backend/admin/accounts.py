@@ -12,7 +12,7 @@ from fastapi.responses import JSONResponse
 from tools.backend.admin import models, rows
 from tools.backend.admin.common import NO_STORE, account_of
 from tools.backend.errors import RequestRefused
-from tools.backend.inventory import Account
+from tools.backend.inventory import EVENT_BILLED, Account
 from tools.backend.rest.body import read_model
 from tools.backend.rest.common import body_of
 from tools.backend.store import rows as store
@@ -107,6 +107,15 @@ def router(backend: Backend) -> APIRouter:
         await backend.writer.submit(lambda connection: connection.execute(rows.SET_FLAGS, row))
         return shown(accounts[name])
 
+    @routes.delete("/accounts/{name}")
+    async def delete_account(name: str, everything: bool = False) -> dict[str, Any]:
+        """Refused while a campaign has not ended, and unless `everything`, while there is anything
+        that would go with it."""
+        account = account_of(backend, name)
+        answer = shown(account)
+        await backend.removal.account(account, everything=everything)
+        return answer
+
     @routes.post("/accounts/{name}/secret")
     async def rotate_secret(name: str) -> JSONResponse:
         """Tokens that were given out live on until they expire."""
@@ -123,6 +132,13 @@ def router(backend: Backend) -> APIRouter:
         account_of(backend, name)
         asked = await read_model(request, models.Subscription)
         await backend.licences.set_subscription(name, asked.purchaseType, asked.licenseCount)
+        return shown(accounts[name])
+
+    @routes.delete("/accounts/{name}/subscription")
+    async def unsubscribe(name: str) -> dict[str, Any]:
+        """What a new account has: billed by the event, no licence."""
+        account_of(backend, name)
+        await backend.licences.set_subscription(name, EVENT_BILLED, 0)
         return shown(accounts[name])
 
     return routes

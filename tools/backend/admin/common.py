@@ -9,6 +9,7 @@ from tools.backend.inventory import Account, Device, check_account_name
 
 if TYPE_CHECKING:
     from tools.backend.backend import Backend
+    from tools.backend.campaigns.records import Campaign
 
 
 NO_STORE = {"Cache-Control": "no-store"}
@@ -24,6 +25,15 @@ def account_of(backend: Backend, name: str | None) -> Account:
     if account is None:
         raise RequestRefused("Account does not exist")
     return account
+
+
+def campaign_with(backend: Backend, account: str, package: str) -> Campaign | None:
+    """A campaign that has not ended and delivers the firmware or file of that name."""
+    for campaign in backend.engine.book.campaigns.values():
+        theirs = campaign.account == account and campaign.package == package
+        if theirs and (campaign.active or not campaign.final):
+            return campaign
+    return None
 
 
 def device_of(backend: Backend, text: str) -> Device:

@@ -147,6 +147,14 @@ def router(backend: Backend) -> APIRouter:
         """Take a device out of the network queue of a failed OMA-DM upgrade."""
         return {"wasQueued": await backend.engine.unqueue(device_of(backend, name).name)}
 
+    @routes.delete("/devices/{name:path}")
+    async def delete_device(name: str) -> dict[str, Any]:
+        """Refused while a campaign wants something of it. Its licence is free again."""
+        device = device_of(backend, name)
+        answer = _shown(device)
+        await backend.removal.device(device)
+        return answer
+
     @routes.get("/devices/{name:path}")
     async def show_device(name: str) -> dict[str, Any]:
         return _shown(device_of(backend, name))

@@ -8,12 +8,13 @@ from typing import TYPE_CHECKING, Annotated, Any
 from fastapi import APIRouter, Query, Request
 
 from tools.backend.admin import rows
-from tools.backend.admin.common import account_of
+from tools.backend.admin.common import account_of, campaign_with
 from tools.backend.admin.models import PRINTED, Protocol
 from tools.backend.administration import MAX_PACKAGE
 from tools.backend.errors import RequestRefused, StoreError
 from tools.backend.inventory import Firmware
 from tools.backend.loading import DEFAULT_MAKE, DEFAULT_MODEL
+from tools.backend.removal import conflict
 from tools.backend.rest.body import read_body
 from tools.backend.timing import rfc3339
 
@@ -65,12 +66,9 @@ def router(backend: Backend) -> APIRouter:
         firmware = backend.inventory.packages.get(key)
         if firmware is None:
             raise RequestRefused("Firmware does not exist")
-        for campaign in backend.engine.book.campaigns.values():
-            theirs = campaign.account == owner.name and campaign.package == name
-            if theirs and (campaign.active or not campaign.final):
-                raise RequestRefused(
-                    f"The firmware is in use by campaign {campaign.id}", code="CONFLICT", status=409
-                )
+        campaign = campaign_with(backend, owner.name, name)
+        if campaign is not None:
+            raise conflict(f"The firmware is in use by campaign {campaign.id}")
         # At once: whoever makes a campaign from now on does not find it. One that was made before
         # was found above, or has queued what it reads before this.
         del backend.inventory.packages[key]

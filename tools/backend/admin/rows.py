@@ -3,9 +3,10 @@ changed by somebody else at the same time."""
 
 from __future__ import annotations
 
-from sqlalchemy import Connection, bindparam, delete, select, update
+from sqlalchemy import Connection, bindparam, delete, update
 
 from tools.backend.store import tables
+from tools.backend.store.rows import drop_unused
 
 _account = update(tables.accounts).where(tables.accounts.c.name == bindparam("b_name"))
 SET_SECRET = _account.values(secret=bindparam("b_secret"))
@@ -21,11 +22,19 @@ _DROP_PACKAGE = delete(tables.packages).where(
 )
 
 
+_DROP_FILE = delete(tables.files).where(
+    (tables.files.c.account == bindparam("b_account"))
+    & (tables.files.c.name == bindparam("b_name"))
+)
+
+
 def drop_package(connection: Connection, account: str, name: str, digest: str) -> None:
     """Delete a package, and its bytes unless something else has the same."""
     connection.execute(_DROP_PACKAGE, {"b_account": account, "b_name": name})
-    for table in (tables.packages, tables.files, tables.campaigns):
-        users = select(table.c.digest).where(table.c.digest == digest).limit(1)
-        if connection.execute(users).first() is not None:
-            return
-    connection.execute(delete(tables.contents).where(tables.contents.c.digest == digest))
+    drop_unused(connection, digest)
+
+
+def drop_file(connection: Connection, account: str, name: str, digest: str) -> None:
+    """The same for a configuration file."""
+    connection.execute(_DROP_FILE, {"b_account": account, "b_name": name})
+    drop_unused(connection, digest)

@@ -57,6 +57,7 @@ class CampaignBook:
     def load(self, connection: Connection) -> dict[str, bytes]:
         """Read every campaign; returns the contents that unfinished ones need, by digest, as far as
         they are sound."""
+        self._number = store.campaign_number(connection)
         for row in store.load_campaigns(connection):
             campaign = campaign_of(row)
             self.campaigns[campaign.id] = campaign
@@ -84,6 +85,8 @@ class CampaignBook:
                         self.enqueue(member)
             if campaign.auto_add:
                 self._adding.append(campaign)
+        for name in [name for name, held in self._of_device.items() if self._is_former(held)]:
+            self.disown(name)
         needed = {item.digest for item in self.campaigns.values() if item.unfinished or item.active}
         needed |= {item.digest for item in self.campaigns.values() if item.unchecked}
         needed |= set(self._queued_digests)
@@ -187,7 +190,7 @@ class CampaignBook:
         )
 
     def remove(self, campaign: Campaign) -> None:
-        """Undo `add`."""
+        """Undo `add`; or a campaign that has ended is gone."""
         del self.campaigns[campaign.id]
         self._adding = [item for item in self._adding if item is not campaign]
         for member in list(campaign.members.values()):
@@ -211,6 +214,29 @@ class CampaignBook:
                 self._latest[member.device] = earlier[-1]
             else:
                 del self._latest[member.device]
+
+    def disown(self, name: str) -> None:
+        """A device is gone, or is another one than that of these campaigns; they keep their record
+        of it."""
+        device = self._inventory.devices.get(name)
+        held = [item for item in self._of_device.pop(name, ()) if not _is_former(item, device)]
+        if held:
+            self._of_device[name] = held
+        latest = self._latest.get(name)
+        if latest is not None and not any(item is latest for item in held):
+            del self._latest[name]
+            accepted = [
+                item
+                for item in held
+                if item.campaign.kind.lock is Lock.FIRMWARE and item.status != states.REJECTED
+            ]
+            if accepted:
+                self._latest[name] = accepted[-1]
+
+    def _is_former(self, held: Sequence[Member]) -> bool:
+        """Whether one of these was a device that is not there any more."""
+        device = self._inventory.devices.get(held[0].device)
+        return any(_is_former(member, device) for member in held)
 
     def close(self, member: Member) -> None:
         """The device is free for another campaign."""
@@ -378,6 +404,18 @@ class CampaignBook:
             reason=kind.wording.accepted,
             updated=now,
         )
+
+
+def _is_former(member: Member, device: Device | None) -> bool:
+    """Whether a member that came to its end was another device than the one that has its identity
+    now, or none. Who is still wanted is never removed, and an identity that was unknown when it was
+    rejected was nobody's."""
+    if not member.final or member.active or member.queued:
+        return False
+    if device is None:
+        return member.status != states.REJECTED
+    other = device.account != member.campaign.account
+    return other or (member.status != states.REJECTED and member.updated < device.created)
 
 
 def _runs(device: Device, campaign: Campaign) -> bool:

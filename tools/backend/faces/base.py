@@ -308,6 +308,10 @@ class DeviceFace(Protocol):
     def withdraw(self, device: str) -> None:
         """Drop the order; the device may still hold what it got."""
 
+    def forget(self, device: str) -> None:
+        """The device is not in the inventory any more, and no campaign wants it. What the face has
+        stored of it is gone, but for a registration: that ends when the device ends it."""
+
     def believed(self, device: str) -> FaceBelief | None:
         """What the device said last; None for one never seen."""
 

@@ -188,6 +188,10 @@ class HttpFace:
         if order is not None:
             self._contact(device).cancels |= {order.terms.campaign}
 
+    def forget(self, device: str) -> None:
+        self._contacts.pop(device, None)
+        self._ordered.pop(device, None)
+
     def believed(self, device: str) -> FaceBelief | None:
         contact = self._contacts.get(device)
         if contact is None:

@@ -247,6 +247,9 @@ class Lwm2mFace:
         if session is not None:
             session.withdraw()
 
+    def forget(self, device: str) -> None:
+        """Nothing: a client may register under any name, and this one still is."""
+
     def believed(self, device: str) -> FaceBelief | None:
         session = self._sessions.get(device)
         return None if session is None else session.believed()

@@ -215,6 +215,9 @@ class OmadmFace:
         if session is not None:
             session.job.drop()
 
+    def forget(self, device: str) -> None:
+        self._accounts.pop(device, None)
+
     def believed(self, device: str) -> FaceBelief | None:
         seen = self._seen.get(device)
         if seen is None:

@@ -358,6 +358,21 @@ class Licences:
             self._upgrades.release([device.name for device in found if device is not None])
         return commit
 
+    # -- what is there no more ---
+
+    def forget(self, device: Device) -> None:
+        """The device is gone, from the store too."""
+        pool = self._pool(device.account)
+        licence = pool.held.pop(device.device_id, None)
+        pool.listed = {name: item for name, item in pool.listed.items() if name != device.device_id}
+        if licence is not None:
+            for watcher in self.watchers:
+                watcher.licence_released(device)
+
+    def forget_account(self, account: str) -> None:
+        """The account is gone, with its devices."""
+        self._pools.pop(account, None)
+
     # -- cancellation list ---
 
     async def list_candidates(

@@ -195,6 +195,14 @@ class OperatorNetwork:
                 hook(device_id)
         return True
 
+    def forget(self, device_id: str) -> None:
+        """The device is gone, from the store too: nothing waits for it any more."""
+        former = self._attached.pop(device_id, None)
+        if former is not None:
+            self._record(device_id, "attachment", former.cell, "", "removed")
+        for message in self._waiting.pop(device_id, ()):
+            del self._held[message.number]
+
     def attachment(self, device: str) -> Attachment | None:
         """Where a device is attached; None for one that is not."""
         return self._attached.get(self.id_of(device))

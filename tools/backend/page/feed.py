@@ -191,6 +191,17 @@ class Feed:
         if self._watched and member.device in self._watched:
             self._dirty_devices.add(member.device)
 
+    def campaign_removed(self, campaign: str) -> None:
+        """A campaign is not there any more: whoever shows it reads anew."""
+        self._dirty.pop(campaign, None)
+        revision, _ = self._revisions.pop(campaign, (0, None))
+        self._forgotten = max(self._forgotten, revision)
+        now = asyncio.get_running_loop().time()
+        for client in self._clients:
+            if client.topic.kind == "campaigns" or client.topic == Topic("campaign", campaign):
+                client.pending.pop(campaign, None)
+                client.put("removed", event("changed", Changed(topic=client.topic.kind)), now)
+
     def device_changed(self, device: str) -> None:
         """Something else is new about a device, by identity."""
         if device in self._watched:

@@ -60,6 +60,11 @@ class Page:
         if device is not None:
             self.feed.device_changed(device.name)
 
+    def forget(self, campaign: str) -> None:
+        """A campaign is not there any more."""
+        self.sampler.forget(campaign)
+        self.feed.campaign_removed(campaign)
+
     def stop(self) -> None:
         """End the feeds, which otherwise would keep the listener open."""
         self.feed.stop()

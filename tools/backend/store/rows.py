@@ -193,6 +193,15 @@ def put_counter(connection: Connection, name: str, value: float) -> None:
     execute_rows(connection, PUT_COUNTER, [{"name": name, "value": value}])
 
 
+CAMPAIGNS = "campaigns"
+"""The counter of the highest number of a campaign whose row is gone."""
+
+
+def campaign_number(connection: Connection) -> int:
+    """The highest number that a campaign had which is not there any more."""
+    return int(counter(connection, CAMPAIGNS) or 0)
+
+
 def load_origin(connection: Connection) -> Origin | None:
     """Where the time was set last; None on a database that never said so."""
     instant, utc, rate = (counter(connection, f"clock_{part}") for part in ORIGIN)
@@ -228,6 +237,15 @@ def _rows(
             values[position] = memo.setdefault(value, value)
         # Plain dicts: looking up a column in a row of SQLAlchemy costs ten times as much.
         yield dict(zip(names, values, strict=True))
+
+
+def drop_unused(connection: Connection, digest: str) -> None:
+    """Delete a content, unless something is left that has it."""
+    for table in (tables.packages, tables.files, tables.campaigns):
+        users = select(table.c.digest).where(table.c.digest == digest).limit(1)
+        if connection.execute(users).first() is not None:
+            return
+    connection.execute(delete(tables.contents).where(tables.contents.c.digest == digest))
 
 
 def load_accounts(connection: Connection) -> Iterator[Account]:

@@ -23,7 +23,8 @@ metadata = MetaData()
 
 # One row each of: clock (last committed instant), starts (of the backend, on this database),
 # location (first free registration number), commits (PostgreSQL only, see its runner), history
-# (of a database that is older than the trails: since when there are any).
+# (of a database that is older than the trails: since when there are any), campaigns (the highest
+# number of one that was removed).
 counters = Table(
     "counters",
     metadata,

@@ -227,3 +227,36 @@ async def test_the_authority_may_be_in_the_environment(
         write_ready_file(ready, backend)
         code, out, _err = await call("--ready-file", ready, "clock", "show")
         assert code == 0 and "times as fast" in out
+
+
+async def test_removing(call: Call, tmp_path: Path) -> None:
+    ready = tmp_path / "ready.json"
+    async with listening() as backend:
+        write_ready_file(ready, backend)
+
+        async def run(*argv: object) -> tuple[int, str, str]:
+            return await call("--ready-file", ready, *argv)
+
+        assert (await run("accounts", "add", SECOND, "--pilot-waived"))[0] == 0
+        names = [f"urn:imei:35000000000000{number}" for number in range(3)]
+        await backend.load_devices([{"name": name, "account": SECOND} for name in names])
+        firmware = await backend.add_package(IMAGE, name="app", version="2", account=SECOND)
+        await backend.add_file(b"x", filename="f", version="1", account=SECOND)
+        campaign = await backend.create_campaign(names[:1], firmware)
+        listed = await run("files", "list", "--account", SECOND)
+        assert "configfile-fotilla_virtual_f" in listed[1]
+        file = ("files", "remove", "configfile-fotilla_virtual_f", "--account", SECOND)
+        assert (await run(*file))[:2] == (0, "configfile-fotilla_virtual_f removed\n")
+        # One after the other, as far as it goes.
+        code, out, err = await run("devices", "remove", names[1], names[0], names[2])
+        assert (code, out) == (2, f"{names[1]} removed\n")
+        assert campaign.id in err and "Traceback" not in err
+        code, out, err = await run("accounts", "remove", SECOND, "--everything")
+        assert (code, out) == (2, "") and campaign.id in err
+        await backend.engine.cancel(campaign)
+        code, out, err = await run("accounts", "remove", SECOND)
+        assert (code, out) == (2, "") and "everything=true" in err
+        assert SECOND in (await run("accounts", "unsubscribe", SECOND))[1]
+        done = await run("accounts", "remove", SECOND, "--everything")
+        assert done == (0, f"{SECOND} removed\n", "")
+        assert SECOND not in backend.inventory.accounts and not backend.inventory.devices

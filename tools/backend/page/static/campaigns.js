@@ -202,6 +202,7 @@ export function campaignView(root, { name, parameters, failed, ready }) {
     topic: `campaign/${name}`,
     refresh: whole,
     on(kind, data) {
+      if (kind === "changed") whole();
       if (kind !== "campaign" || !history) return;
       numbers(data);
       later();

@@ -148,10 +148,6 @@ class Removal:
             if name not in backend.inventory.accounts:
                 raise RequestRefused("Account does not exist")
             self._check(account, everything)
-            for version in VERSIONS:
-                if backend.callbacks.listener(name, version) is not None:
-                    await backend.callbacks.deregister(name, version)
-            self._check(account, everything)  # what has come meanwhile
             devices = list(backend.inventory.after(name, ""))
             kept = backend.inventory.accounts.pop(name)
             for device in devices:
@@ -206,6 +202,9 @@ class Removal:
             if not number % PART:
                 await backend.writer.submit(_nothing)  # a turn for everybody else
         backend.licences.forget_account(name)
+        for version in VERSIONS:
+            if backend.callbacks.listener(name, version) is not None:
+                await backend.callbacks.deregister(name, version)
 
 
 def erase_devices(connection: Connection, condition: ColumnElement[bool]) -> None:

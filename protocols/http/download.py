@@ -1,9 +1,10 @@
 """Downloads over HTTP: received once, resumed after every cut, checked, and handed on as they come.
 
 A download is a story of an `HttpPoller`. `Download` brings a resource into the update engine,
-`check` verifies one and keeps nothing, `fetch` keeps a small one in memory. All of them go on at
-the byte where a connection broke (`ranges.py` decides what an answer means), wait as `Retry-After`
-or a jittered back-off says, and give up after some tries in a row that brought not one byte.
+`check` verifies one and keeps nothing, `measure` tells its size and digest, `fetch` keeps a small
+one in memory. All of them go on at the byte where a connection broke (`ranges.py` decides what an
+answer means), wait as `Retry-After` or a jittered back-off says, and give up after some tries in a
+row that brought not one byte.
 
 After a reboot `Download` goes on at the engine's offset; the running hashes are brought up to date
 from the flash, because they lived in RAM. A package that is unpacked on the way cannot do that, for
@@ -36,12 +37,14 @@ if TYPE_CHECKING:
 
 __all__ = [
     "DEFAULT_DOWNLOAD",
+    "Content",
     "Download",
     "DownloadFailed",
     "DownloadTuning",
     "Resource",
     "check",
     "fetch",
+    "measure",
     "resume_key",
 ]
 
@@ -539,6 +542,46 @@ class _Memory:
         self.body += data
         if len(self.body) > self.limit:
             raise DownloadFailed(Outcome.OUT_OF_MEMORY, f"more than {self.limit} bytes")
+
+
+class _Measured(_Nowhere):
+    """Keeps nothing but the measure of what comes."""
+
+    def __init__(self, room: int | None) -> None:
+        super().__init__(room)
+        self.size = 0
+        self.sha256 = hashlib.sha256()
+
+    def restart(self, etag: str, size: int | None) -> None:
+        self.size, self.sha256 = 0, hashlib.sha256()
+        super().restart(etag, size)
+
+    def take(self, data: bytes) -> None:
+        self.size += len(data)
+        self.sha256.update(data)
+
+
+@dataclass(frozen=True, slots=True)
+class Content:
+    """What a resource was."""
+
+    size: int
+    """Bytes that arrived."""
+    sha256: str
+    """Of these, in hex."""
+
+
+async def measure(
+    poller: Carries,
+    resource: Resource,
+    *,
+    tuning: DownloadTuning = DEFAULT_DOWNLOAD,
+    room: int | None = None,
+) -> Content:
+    """As `check`, for a resource whose digest nobody has announced. Raises DownloadFailed."""
+    sink = _Measured(room)
+    await _Transfer(poller, resource, sink, tuning).run()
+    return Content(sink.size, sink.sha256.hexdigest())
 
 
 async def check(

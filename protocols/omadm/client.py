@@ -322,7 +322,7 @@ class OmadmClient:
         assert order is not None
         refused = refused_url(order.url)
         if refused is not None:
-            self._scomo.fetched(refused[0], Trouble.NONE)
+            self._scomo.fetched(refused[0], Trouble.NONE, None)
             return
         carrier = self._carrier = Carrier(self.device, self.settings, order.url)
         download = ComponentDownload(
@@ -333,7 +333,7 @@ class OmadmClient:
     async def _fetch_component(self, download: ComponentDownload) -> None:
         await download.run()
         assert download.outcome is not None  # the story ends with one
-        self._scomo.fetched(download.outcome, download.trouble)
+        self._scomo.fetched(download.outcome, download.trouble, download.content)
 
     def _download_account(self) -> DownloadAccount | None:
         if not self._options.download_auth:

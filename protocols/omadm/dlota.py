@@ -21,12 +21,13 @@ from agent.runtime.http import HttpClient, HttpFailed, HttpLink
 from agent.update import State
 from protocols.http.carrier import Carries
 from protocols.http.download import (
+    Content,
     Download,
     DownloadFailed,
     DownloadTuning,
     Resource,
-    check,
     fetch,
+    measure,
     resume_key,
 )
 from protocols.http.messages import retry_after
@@ -256,15 +257,17 @@ class PackageDownload:
 
 
 class ComponentDownload(PackageDownload):
-    """Fetches a component and keeps nothing of it: it never comes near the update engine."""
+    """Fetches a component and keeps its measure alone: it never comes near the update engine."""
 
-    __slots__ = ("_outcome",)
+    __slots__ = ("_outcome", "content")
 
     def __init__(
         self, carrier: Carries, url: str, persona: Persona, account: Account | None = None
     ) -> None:
         super().__init__(carrier, url, persona, account)
         self._outcome: Outcome | None = None
+        self.content: Content | None = None
+        """What arrived, once all of it has."""
 
     @property
     def outcome(self) -> Outcome | None:
@@ -278,7 +281,9 @@ class ComponentDownload(PackageDownload):
             return self._fail(Outcome.NO_SPACE, f"{resource.size} bytes")
         tuning = replace(self._tuning, largest=COMPONENT_LIMIT)
         try:
-            await check(self._carrier, resource, tuning=tuning, room=COMPONENT_LIMIT)
+            self.content = await measure(
+                self._carrier, resource, tuning=tuning, room=COMPONENT_LIMIT
+            )
         except DownloadFailed as failed:
             return self._fail(failed.outcome, failed.detail)
         self._outcome = Outcome.SUCCESS

@@ -9,24 +9,34 @@ new session. One order at a time; another Exec meanwhile is refused with 405. Th
 
 A power cut leaves the step that was not finished to be done again: what was fetched lived in RAM,
 and the inventory and the result are written in an order that repeats well.
+
+The inventory says what the server wrote; what the device really has is kept apart, as in
+`agent.files`: size and digest of the bytes that arrived. A PkgID that is a SHA-256 in hex is what
+they are compared with before anything is delivered: SCOMO knows no other place for a digest, and
+this one is ours.
 """
 
 from __future__ import annotations
 
 import enum
 import json
+import re
 from collections.abc import Callable
 from dataclasses import dataclass, replace
 
 from agent.device import Device
+from agent.files import INSTALLED as INSTALLED_FILES
+from agent.files import InstalledFile, key_of
 from agent.misbehaviour import Misbehaviour
 from agent.nvm import NvmFull
 from agent.outcome import Outcome
+from protocols.http.download import Content
 from protocols.omadm.fumo_tables import Trouble
 from protocols.omadm.model import Alert, Item, Meta
 from protocols.omadm.order import MAX_CORRELATOR, MAX_URL
 from protocols.omadm.scomo_tables import (
     ACTIVATE_FAILED,
+    ACTIVE,
     ALERT_TYPE,
     DEACTIVATE_FAILED,
     INSTALLED,
@@ -54,8 +64,19 @@ _NODES = tuple(
 )
 """URIs of what can be executed."""
 
+_DELIVERED_FILES = "delivered"
+"""Namespace of what was fetched and not removed: size and digest, by component."""
+FILES_LIMIT = 512
+"""Octets of all that is kept of the components: as with the tree, all of a device's records must
+fit one sector of 4 KiB."""
+_SHA256 = re.compile(r"[0-9a-fA-F]{64}")
+
 _DETAILS = {"Name": 128, "Description": 256, "EnvType": 64}
 """Copied from a download to the inventory."""
+
+
+NAME_KEPT = 48
+"""Characters of a name and of a version that the device keeps for itself."""
 
 
 class Step(enum.Enum):
@@ -81,6 +102,9 @@ class ScomoOrder:
     """Once the work is over."""
     fetched: int | None = None
     """Result of the download, before it is applied."""
+    size: int = 0
+    """Of what was fetched."""
+    sha256: str = ""
 
     @property
     def base(self) -> str:
@@ -92,20 +116,19 @@ class ScomoOrder:
         return OPERATIONS[self.kind][self.operation]
 
     def encode(self) -> bytes:
-        values = [self.kind.value, self.name, self.operation.value, self.correlator, self.url]
-        text = json.dumps([*values, self.result, self.fetched], separators=(",", ":"))
-        return text.encode()
+        told = [self.kind.value, self.name, self.operation.value, self.correlator, self.url]
+        came = [self.result, self.fetched, self.size, self.sha256]
+        return json.dumps([*told, *came], separators=(",", ":")).encode()
 
     @classmethod
     def decode(cls, data: bytes) -> ScomoOrder:
         """Raises ValueError for what is no record of ours."""
         values = json.loads(data)
-        if not isinstance(values, list) or len(values) != 7:
-            raise ValueError("an order has seven values")
-        kind, name, operation, correlator, url, result, fetched = values
-        return cls(
-            Kind(kind), str(name), Operation(operation), correlator, str(url), result, fetched
-        )
+        if not isinstance(values, list) or len(values) != 9:
+            raise ValueError("an order has nine values")
+        kind, name, operation, correlator, url, result, fetched, size, sha256 = values
+        told = Kind(kind), str(name), Operation(operation), correlator, str(url)
+        return cls(*told, result, fetched, int(size), str(sha256))
 
 
 class ScomoClient:
@@ -176,19 +199,27 @@ class ScomoClient:
             return Step.FETCH
         return Step.APPLY
 
-    def fetched(self, outcome: Outcome, trouble: Trouble) -> None:
-        """The download is over."""
+    def fetched(self, outcome: Outcome, trouble: Trouble, content: Content | None) -> None:
+        """The download is over; `content` is what arrived."""
         if self.order is not None:
-            self._note(replace(self.order, fetched=result_code(outcome, trouble)))
+            order = replace(self.order, fetched=result_code(outcome, trouble))
+            if content is not None:
+                order = replace(order, size=content.size, sha256=content.sha256)
+            self._note(order)
 
     def apply(self, tree: Tree) -> None:
         """Write the inventory of the device's own `tree`, and the result."""
         order = self.order
         assert order is not None
         plan, result = order.plan, order.fetched or 1200
+        if result == 1200 and plan.delivers:
+            wanted = _leaf(tree, f"{order.base}/PkgID")
+            if _SHA256.fullmatch(wanted) and wanted.lower() != order.sha256:
+                result = result_code(Outcome.INTEGRITY)
         if result == 1200:
             try:
                 self._write(order, plan, tree)
+                self._measure(order, plan, tree)
             except TreeError as error:
                 full = error.status is StatusCode.DEVICE_FULL
                 result = result_code(Outcome.NO_SPACE) if full else _failure(order)
@@ -253,10 +284,65 @@ class ScomoClient:
             package = _leaf(tree, f"{source}/PkgID") or order.name
             _put(tree, f"{base}/PkgIDRef", package)
             _copy(tree, source, base)
+            version = _leaf(tree, f"{source}/Description")
+            if version:
+                # Of a component whose content nobody reads, only its server knows it.
+                _put(tree, f"{base}/Version", version[:NAME_KEPT])
         tree.replace(f"{base}/State", state)
         delivered = f"{ROOT}/{Kind.DELIVERED.value}/{order.name}/State"
         if tree.exists(delivered):
             tree.replace(delivered, INSTALLED)
+
+    def _measure(self, order: ScomoOrder, plan: Plan, tree: Tree) -> None:
+        """Keep the device's truth of what the inventory has come to. Raises TreeError(420)."""
+        nvm, key = self._device.nvm, key_of(order.name)
+        if plan.delivers:
+            there = {key_of(name) for name in tree.names(f"{ROOT}/{Kind.DELIVERED.value}")}
+            for gone in [name for name, _ in nvm.items(_DELIVERED_FILES) if name not in there]:
+                nvm.delete(_DELIVERED_FILES, gone)  # a server has deleted its node
+            self._put(_DELIVERED_FILES, key, json.dumps([order.size, order.sha256]).encode())
+        if plan.deploys is not None:
+            base = f"{ROOT}/{Kind.DEPLOYED.value}/{order.name}"
+            size, sha256 = self._content(order, key)
+            file = InstalledFile(
+                (_leaf(tree, f"{base}/Name") or order.name)[:NAME_KEPT],
+                _leaf(tree, f"{base}/Version")[:NAME_KEPT],
+                "",
+                size,
+                sha256,
+                plan.deploys == ACTIVE,
+            )
+            self._put(INSTALLED_FILES, key, file.encode())
+        if plan.removes:
+            deployed = order.kind is Kind.DEPLOYED
+            nvm.delete(INSTALLED_FILES if deployed else _DELIVERED_FILES, key)
+
+    def _content(self, order: ScomoOrder, key: str) -> tuple[int, str]:
+        """Size and digest of what is deployed by `order`."""
+        nvm = self._device.nvm
+        try:
+            if order.kind is Kind.DEPLOYED:
+                kept = InstalledFile.decode(nvm.get(INSTALLED_FILES, key) or b"")
+                return kept.size, kept.sha256
+            size, sha256 = json.loads(nvm.get(_DELIVERED_FILES, key) or b"")
+        except (TypeError, ValueError):
+            return 0, ""  # nobody knows: what was there came from another version of this program
+        return int(size), str(sha256)
+
+    def _put(self, namespace: str, key: str, value: bytes) -> None:
+        nvm = self._device.nvm
+        used = sum(
+            len(name) + len(kept)
+            for space in (INSTALLED_FILES, _DELIVERED_FILES)
+            for name, kept in nvm.items(space)
+            if (space, name) != (namespace, key)
+        )
+        if used + len(key) + len(value) > FILES_LIMIT:
+            raise TreeError(StatusCode.DEVICE_FULL, "no room for another component")
+        try:
+            nvm.set(namespace, key, value)
+        except NvmFull:
+            raise TreeError(StatusCode.DEVICE_FULL, "the storage is full") from None
 
     def _keep(self, order: ScomoOrder) -> None:
         try:

@@ -17,6 +17,8 @@ from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from typing import Literal
 
+from agent.files import InstalledFile
+
 TruthVerdict = Literal["updated", "failed", "unfinished"]
 BeliefVerdict = Literal["updated", "failed", "unfinished", "unknown"]
 
@@ -91,6 +93,8 @@ class DeviceTruth:
     """Installs that it began."""
     deliveries: int = 1
     """Packages that it had in full; each may be installed once."""
+    files: tuple[InstalledFile, ...] = ()
+    """Files and components that it has installed, with the digests of what arrived."""
 
     def verdict(self, target: Target) -> TruthVerdict:
         if self.state == IDLE and self.running_digest == target.digest:

@@ -93,6 +93,16 @@ def report_document(result: RunResult) -> dict[str, object]:
                 "boots": truth.boots,
                 "executes": truth.executes,
                 "deliveries": truth.deliveries,
+                "files": [
+                    {
+                        "name": file.name,
+                        "version": file.version,
+                        "size": file.size,
+                        "sha256": file.sha256,
+                        "active": file.active,
+                    }
+                    for file in truth.files
+                ],
             }
             for truth in result.truths
         ],

@@ -9,6 +9,7 @@ from __future__ import annotations
 import re
 
 from agent.device import Device, Phase
+from agent.files import files_of
 from agent.runtime.runtime import Runtime
 from agent.update import Outcome, State
 from tools.fleet.audit import SUCCESS, DeviceTruth, Target
@@ -116,6 +117,7 @@ class Watch:
             boots=self.device.boots,
             executes=self.executes,
             deliveries=self.deliveries,
+            files=files_of(self.device.nvm),
         )
 
     def _event(self, machine: str, old: str, new: str, cause: str) -> None:

@@ -7,10 +7,10 @@ one device, whatever the campaign, so that a campaign that comes back goes on co
 
 from __future__ import annotations
 
-import hashlib
 import json
 from dataclasses import dataclass
 
+from agent.files import INSTALLED, InstalledFile, files_of, key_of
 from agent.nvm import Nvm, NvmFull
 from protocols.http.checkin.tables import Stage, Word
 from protocols.http.checkin.wire import Installed, Kind, Order, StatusReport
@@ -94,43 +94,27 @@ class FileStore:
 
     __slots__ = ("_nvm",)
 
-    _NAMESPACE = "files"
-
     def __init__(self, nvm: Nvm) -> None:
         self._nvm = nvm
 
     def installed(self) -> list[Installed]:
         """By name."""
-        entries = []
-        for _, value in self._nvm.items(self._NAMESPACE):
-            try:
-                name, version = json.loads(value)[:2]
-            except (ValueError, TypeError):
-                continue  # foreign: nothing that we stored
-            if isinstance(name, str) and isinstance(version, str):
-                entries.append(Installed(name, version))
-        return sorted(entries, key=lambda entry: entry.name)
+        return [Installed(one.name, one.version) for one in files_of(self._nvm)]
 
     def holds(self, order: Order) -> bool:
         """Exactly this file was stored already."""
-        return self._nvm.get(self._NAMESPACE, _file_key(order.name)) == self._entry(order)
+        return self._nvm.get(INSTALLED, key_of(order.name)) == self._entry(order)
 
     def store(self, order: Order) -> None:
         """Note the file of `order` as installed, in place of an older one of its name. Raises
         NvmFull when the list has no room for it."""
-        key, entry = _file_key(order.name), self._entry(order)
-        others = self._nvm.items(self._NAMESPACE)
+        key, entry = key_of(order.name), self._entry(order)
+        others = self._nvm.items(INSTALLED)
         used = sum(len(name) + len(value) for name, value in others if name != key)
         if used + len(key) + len(entry) > FILES_ROOM:
             raise NvmFull(f"{used} bytes of {FILES_ROOM} are taken by other files")
-        self._nvm.set(self._NAMESPACE, key, entry)
+        self._nvm.set(INSTALLED, key, entry)
 
     @staticmethod
     def _entry(order: Order) -> bytes:
-        value = [order.name, order.to, order.path, order.size, order.sha256]
-        return json.dumps(value, separators=(",", ":"), ensure_ascii=False).encode()
-
-
-def _file_key(name: str) -> str:
-    """A key of `nvm` is shorter than a file name may be."""
-    return hashlib.sha256(name.encode()).hexdigest()[:16]
+        return InstalledFile(order.name, order.to, order.path, order.size, order.sha256).encode()

@@ -2,9 +2,12 @@
 
 from __future__ import annotations
 
+import hashlib
+
 import pytest
 
 from agent.faults import FaultPlan
+from agent.files import files_of
 from agent.outcome import Outcome
 from protocols.omadm.descriptor import CONTENT_TYPE
 from protocols.omadm.fumo_tables import Trouble
@@ -101,7 +104,8 @@ def test_every_operation_has_a_plan() -> None:
 
 
 def test_an_order_survives_its_record() -> None:
-    order = ScomoOrder(Kind.DOWNLOAD, "a", Operation.DOWNLOAD, None, "http://x", 1200, 1200)
+    told = (Kind.DOWNLOAD, "a", Operation.DOWNLOAD, None, "http://x")
+    order = ScomoOrder(*told, result=1200, fetched=1200, size=7, sha256="ab")
     assert ScomoOrder.decode(order.encode()) == order
     for broken in (b"", b"{}", b"[1]", b'["x","a","Download",null,"",null,null]'):
         with pytest.raises(ValueError):
@@ -229,6 +233,8 @@ def test_power_cuts_at_flash_operations(at: int) -> None:
             await world.sleep(120.0)
         assert reports(world)
         assert await shown(world, f"{DEPLOYED}/State", f"{DELIVERED}/State") == ["20", "20"]
+        digests = [file.sha256 for file in files_of(world.device.nvm)]
+        assert digests == [hashlib.sha256(CONFIG).hexdigest()]
 
     world = run(story, faults=FaultPlan(cut_power_at=at, outage_seconds=5.0), strict=False)
     assert {data for _, data, _ in reports(world)} == {result(1200)}

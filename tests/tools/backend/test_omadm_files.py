@@ -3,6 +3,7 @@ in memory and in virtual time."""
 
 from __future__ import annotations
 
+import hashlib
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from dataclasses import replace
@@ -12,6 +13,7 @@ from typing import Any
 import pytest
 
 from agent.device import Device
+from agent.files import files_of
 from agent.misbehaviour import Misbehaviour
 from agent.runtime.clock import run_virtual
 from agent.runtime.runtime import Runtime
@@ -288,6 +290,9 @@ async def test_a_device_that_loses_power_at_any_moment() -> None:
             await made.attach(device)
             await made.until(campaign, 6 * HOUR)
             assert only(campaign).status == states.SUCCESS, (moment, only(campaign).said)
+            [file] = files_of(device.nvm)
+            digest = hashlib.sha256(TEXT).hexdigest()
+            assert (file.version, file.sha256, file.active) == ("7", digest, True)
 
 
 @rules("BR-043", "BR-044")

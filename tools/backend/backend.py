@@ -32,6 +32,7 @@ from tools.backend.inventory import (
     Firmware,
     Inventory,
 )
+from tools.backend.licences.monitoring import Monitoring
 from tools.backend.licences.service import Licences
 from tools.backend.listener import AsgiListener
 from tools.backend.loading import DeviceLoader
@@ -142,9 +143,10 @@ class Backend(NamedFaces, Administration):
         operator = self._operator = OperatorNetwork(self.runtime, writer, self.time, self.inventory)
         engine.cell_of, engine.cell_limit = operator.cell_of, operator.cells.limit
         operator.cells.on_change = engine.cell_changed
-        operator.on_attach.append(lambda attachment: engine.attached(attachment.device_id))
-        operator.on_detach.append(engine.detached)
+        operator.in_campaign = engine.watches
+        operator.on_unreachable.append(engine.detached)
         licences = self._licences = Licences(writer, self.inventory, self.time, engine)
+        monitoring = Monitoring(licences, operator)
         engine.book.barred, engine.auto_assign = licences.barred, licences.auto_assign
         engine.observers.append(licences)
         callbacks = self._callbacks = Callbacks(
@@ -162,6 +164,9 @@ class Backend(NamedFaces, Administration):
         except StoreError as error:
             raise StoreError(f"cannot use {self._database}: {error}") from error
         self.time.resume(loaded.last_committed, loaded.origin)
+        monitoring.start()
+        operator.on_reachable.append(lambda attachment: engine.attached(attachment.device_id))
+        operator.on_present.append(lambda attachment: engine.present(attachment.device_id))
         self.page.start()
         logs.start()
         operator.start()

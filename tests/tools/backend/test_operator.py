@@ -217,12 +217,14 @@ async def test_attach_show_and_detach_over_rest() -> None:
         assert await ok(await client.get(path)) == {
             "deviceId": ONE,
             "attached": False,
+            "monitored": False,
             "waitingMessages": 0,
         }
         shown = await ok(await client.put(path, json={"cell": "c1", "push": "10.0.0.1:2948"}))
         assert shown == {
             "deviceId": ONE,
             "attached": True,
+            "monitored": False,
             "waitingMessages": 0,
             "cell": "c1",
             "push": "10.0.0.1:2948",

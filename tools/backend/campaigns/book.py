@@ -189,6 +189,24 @@ class CampaignBook:
             or pilots.taken(campaign) < PILOT_SIZE
         )
 
+    def watches(self, device: Device, now: float) -> bool:
+        """Whether somebody wants to know when the device comes and goes: a campaign that goes on
+        and has accepted it, or could take it in by itself, or the queue in the network."""
+        return (
+            device.name in self.queued
+            or any(
+                item.active or not item.campaign.final
+                for item in self._of_device.get(device.name, ())
+                if item.status not in (states.REJECTED, states.CANCELLED)
+            )
+            or any(
+                item.account == device.account
+                and rules.adds_devices(item, now)
+                and not self.rejection(item, device)
+                for item in self._adding
+            )
+        )
+
     def remove(self, campaign: Campaign) -> None:
         """Undo `add`; or a campaign that has ended is gone."""
         del self.campaigns[campaign.id]
@@ -199,6 +217,7 @@ class CampaignBook:
     def forget(self, member: Member) -> None:
         """The device is not in the campaign and never was."""
         member.campaign.members.pop(member.device, None)
+        self._pilots.look_again(member.campaign)
         self.close(member)
         held = self._of_device.pop(member.device, [])
         held = [item for item in held if item is not member]

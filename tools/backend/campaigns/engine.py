@@ -245,11 +245,23 @@ class CampaignEngine:
         queue.power_up(self, device)
         self.consider([device])
 
+    def present(self, device_id: str) -> None:
+        """The network reports a device that it monitors from now on, and that is attached already.
+        That is no power-up, and campaigns that have the device have asked where it is."""
+        device = self.inventory.identified(device_id)
+        if device is not None:
+            self.consider([device])
+
     def detached(self, device_id: str) -> None:
         """The network reports that a device is gone."""
         device = self.inventory.identified(device_id)
         if device is not None:
             scheduling.lost(self, device.name)
+
+    def watches(self, device_id: str) -> bool:
+        """Whether a campaign wants to know when the device comes and goes."""
+        device = self.inventory.identified(device_id)
+        return device is not None and self.book.watches(device, self.now())
 
     def cell_changed(self, cell: str) -> None:
         """A cell has another limit."""

@@ -81,6 +81,10 @@ class Pilots:
             self._proven.add(key)
         return key not in self._proven
 
+    def look_again(self, campaign: Campaign) -> None:
+        """A device of a campaign is gone, perhaps with a result: a restart would not know it."""
+        self._proven.discard(_key(campaign))
+
 
 def check_pilot(accepted: int) -> None:
     """Refuse a large campaign of a firmware that no pilot has proven yet."""

@@ -167,6 +167,10 @@ class Licences:
         """Whether a device has a licence."""
         return any(device_id in pool.held for pool in self._pools.values())
 
+    def holders(self) -> Iterator[str]:
+        """The ids of all devices that have a licence."""
+        return (device_id for pool in self._pools.values() for device_id in pool.held)
+
     def barred(self, device: Device) -> str:
         """Why a device cannot take part in a campaign; empty when it can."""
         if device.line != ACTIVE:

@@ -17,6 +17,10 @@ the message must be able to send another one.
 Messages to one device leave in the order of their acceptance. There is one socket for each family
 of addresses, one timer for all validities, and no Task.
 
+Every attachment is known, but a device's coming and going is *reported* (`on_reachable`,
+`on_unreachable`) only while it is monitored: `monitor` and `in_campaign` say of whom. Who asks for
+the cell of a device has it in a campaign.
+
 Cells are names, with a capacity each (`cells`): a scheduler asks `cell_of` and `cells.limit`.
 """
 
@@ -108,10 +112,20 @@ class OperatorNetwork:
         self._number = 0
         self._stopped = False
         self.cells = CellCapacities(writer)
+        self._monitored: set[str] = set()
+        self.in_campaign: Callable[[str], bool] = lambda _device_id: False
+        """Whether a device is monitored although nobody has asked for it with `monitor`."""
+        self.on_reachable: list[Callable[[Attachment], None]] = []
+        """Called when an attachment of a monitored device is durable."""
+        self.on_present: list[Callable[[Attachment], None]] = []
+        """Called when `monitor` is asked for a device that is attached already."""
+        self.on_unreachable: list[Callable[[str], None]] = []
+        """Called with the device id when a detachment of a monitored device is durable."""
         self.on_attach: list[Callable[[Attachment], None]] = []
-        """Called when an attachment is durable."""
+        """Called when an attachment of any device is durable: of the network itself, not a
+        report."""
         self.on_detach: list[Callable[[str], None]] = []
-        """Called with the device id when a detachment is durable."""
+        """The same for a detachment, with the device id."""
         self.on_report: list[Callable[[MessageReport], None]] = []
         """Called when a message has left or has expired."""
 
@@ -168,6 +182,9 @@ class OperatorNetwork:
         if self._attached.get(device_id) is attachment and not self._stopped:
             self._record(device_id, "attachment", "", cell, "attach")
             self._forward(device_id)
+            if self.monitored(device_id):
+                for hook in self.on_reachable:
+                    hook(attachment)
             for hook in self.on_attach:
                 hook(attachment)
         return attachment
@@ -191,6 +208,9 @@ class OperatorNetwork:
             raise
         self._record(device_id, "attachment", former.cell, "", "detach")
         if not self._stopped:
+            if self.monitored(device_id):
+                for hook in self.on_unreachable:
+                    hook(device_id)
             for hook in self.on_detach:
                 hook(device_id)
         return True
@@ -215,6 +235,24 @@ class OperatorNetwork:
     def serving(self) -> Counter[str]:
         """How many devices each cell serves."""
         return Counter(attachment.cell for attachment in self._attached.values())
+
+    # -- monitoring ---
+
+    def monitored(self, device_id: str) -> bool:
+        """Whether it is reported when the device comes, moves and goes."""
+        return device_id in self._monitored or self.in_campaign(device_id)
+
+    def monitor(self, device_id: str) -> None:
+        """Report on a device from now on; and where it is, when it is attached."""
+        self._monitored.add(device_id)
+        attachment = self._attached.get(device_id)
+        if attachment is not None and not self._stopped:
+            for hook in self.on_present:
+                hook(attachment)
+
+    def unmonitor(self, device_id: str) -> None:
+        """Report on it no more, but for what a campaign wants to know."""
+        self._monitored.discard(device_id)
 
     # -- short messages ---
 

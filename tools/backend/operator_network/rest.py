@@ -75,6 +75,7 @@ def router(backend: Backend, sessions: Sessions) -> APIRouter:
         answer: dict[str, Any] = {
             "deviceId": device_id,
             "attached": attachment is not None,
+            "monitored": backend.operator.monitored(device_id),
             "waitingMessages": backend.operator.waiting(device_id),
         }
         if attachment is not None:

@@ -5,7 +5,7 @@ from __future__ import annotations
 from tests.tools.backend.campaigns.test_campaign_edits import planned
 from tests.tools.backend.rest_client import administrator
 from tests.tools.backend.rest_world import ACCOUNT, V3, rest_world
-from tests.tools.backend.rules_marker import not_met, rules
+from tests.tools.backend.rules_marker import rules
 from tests.tools.backend.test_campaigns import engine, turn
 from tests.tools.backend.virtual import virtual
 from tools.backend.campaigns import states
@@ -46,16 +46,3 @@ async def test_a_campaign_follows_a_clock_that_is_moved() -> None:
         await turn(backend, 1)
         assert campaign.status == states.SCHEDULED
         assert set(face.orders) == set(names)
-
-
-@not_met("BR-095")
-@virtual
-async def test_a_device_is_watched_with_and_without_a_licence() -> None:
-    async with rest_world() as world:
-        world.subscribe(5)
-        await world.scripted()
-        asked = {"deviceList": world.lwm2m[:1]}
-        found = await world.json("POST", DEVICES, "DeviceListResult", json=asked)
-        [shown] = found["deviceList"]
-        assert shown["licenseAssigned"] is False
-        assert shown["lastConnectionTime"].startswith("2030-01-01T00:00:00")

@@ -150,6 +150,10 @@ async def test_a_customers_campaign(spelling: str, encoding: str) -> None:
         for item in listed.json()["deviceList"]:
             [file] = item["fileList"]
             assert (file["name"], file["version"]) == (name, "7")
+            assert file["upgradeTime"] == item["upgradeTime"] != "01/01/1900 0:0:0"
+            # Its firmware is the one that it came with.
+            [software] = item["softwareList"]
+            assert software["upgradeTime"] == "01/01/1900 0:0:0"
         for device in made.devices:
             assert inventory(device, campaign) == {
                 "Delivered.PkgID": campaign.digest,

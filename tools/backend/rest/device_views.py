@@ -44,16 +44,17 @@ def _successes(backend: Backend, device: Device, lock: Lock) -> list[Member]:
 
 
 def software_on(backend: Backend, device: Device) -> list[Installed]:
-    """The firmware that the device says it runs; empty as long as it has said nothing. The name
-    is that of the campaign that brought it, or empty: a device reports a version and no name."""
+    """The firmware that the device says it runs; empty as long as it has said nothing. Name and
+    time are those of the campaign that brought it, or empty and never: a device reports a version
+    alone, and a file is no upgrade of its firmware."""
     if not device.firmware:
         return []
-    name = ""
+    name, when = "", NEVER
     for member in _successes(backend, device, Lock.FIRMWARE):
         if same_version(member.campaign.version_to, device.firmware):
-            name = member.campaign.package
+            name, when = member.campaign.package, time_text(member.updated)
             break
-    return [{"name": name, "version": device.firmware, "upgradeTime": upgrade_time(device)}]
+    return [{"name": name, "version": device.firmware, "upgradeTime": when}]
 
 
 def files_on(backend: Backend, device: Device) -> list[Installed]:

@@ -19,6 +19,10 @@ from tools.backend.inventory import EVENT_BILLED, MONTHLY_BILLED
 MAX_MARKS = 1_000
 """Ends of pages that are remembered; a client that pages needs one."""
 
+PAGING = 20 * 60.0
+"""Seconds in which somebody who turns pages by their index asks for the next one: his session ends
+after so many idle ones. Later on an index is a number again, and nothing else; ours."""
+
 PURCHASE_TYPES = (EVENT_BILLED, MONTHLY_BILLED)
 
 
@@ -71,7 +75,7 @@ def purchase_types(text: str) -> frozenset[str]:
 class Pool:
     """The licences of one account."""
 
-    __slots__ = ("account", "cap", "going", "held", "listed", "marks")
+    __slots__ = ("account", "cap", "ends", "going", "held", "listed", "marks")
 
     def __init__(self, account: str) -> None:
         self.account = account
@@ -84,6 +88,8 @@ class Pool:
         self.cap: int | None = None
         """What the number of licences is about to become; holds while that is being stored."""
         self.marks: dict[str, int] = {}
+        self.ends: dict[int, tuple[int, float]] = {}
+        """By the index of the next page: the number of the last licence, and when that was."""
 
     def total(self, subscribed: int) -> int:
         """How many licences there may be at most."""
@@ -135,6 +141,24 @@ class Pool:
         mark = self.marks.get(last_seen)
         number = self.held[last_seen].number if mark is None else mark
         return (licence for licence in self.held.values() if licence.number > number)
+
+    def from_index(self, index: int, now: float) -> Iterator[Licence]:
+        """The licences from a zero-based number on, in order; IndexError for one beyond them. Where
+        a page has just ended before `index`, those after its last one: the numbers of the others
+        shift when a licence of that page goes."""
+        end = self.ends.get(index)
+        if end is not None and now - end[1] <= PAGING:
+            return (licence for licence in self.held.values() if licence.number > end[0])
+        if index and index >= len(self.held):
+            raise IndexError(index)
+        return islice(self.held.values(), index, None)
+
+    def mark_index(self, index: int, licence: Licence, now: float) -> None:
+        """Remember that a page has ended before `index`, with that licence."""
+        self.ends.pop(index, None)
+        while len(self.ends) >= MAX_MARKS:
+            del self.ends[next(iter(self.ends))]
+        self.ends[index] = (licence.number, now)
 
     def mark(self, licence: Licence) -> None:
         """Remember the end of a page: the next one begins there, even when the device has no

@@ -202,9 +202,14 @@ class Licences:
 
     def from_index(self, account: str, index: int) -> Iterator[Licence]:
         """The licences from a zero-based number on. Raises RequestRefused beyond the end."""
-        held = self._pool(account).held
-        check_index(index, len(held))
-        return islice(held.values(), index, None)
+        try:
+            return self._pool(account).from_index(index, self._time.now())
+        except IndexError:
+            raise Refusal.OFFSET_BEYOND() from None
+
+    def mark_index(self, index: int, licence: Licence) -> None:
+        """Remember the end of a page, before the one that begins at `index`."""
+        self._pool(licence.account).mark_index(index, licence, self._time.now())
 
     def candidates(self, account: Account) -> dict[str, Candidate]:
         """The cancellation list, in order. Raises RequestRefused for an account that has none."""

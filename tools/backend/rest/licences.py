@@ -186,6 +186,8 @@ def add_v1(routes: APIRouter, backend: "Backend", caller: Caller) -> None:
     async def licences(account: Owner, start_index: str) -> shapes.AccountLicenseInfo:
         index = check_offset(start_index)
         page, more = page_of(backend.licences.from_index(account.name, index))
+        if more:
+            backend.licences.mark_index(index + PAGE, page[-1])
         return shapes.AccountLicenseInfo(
             accountName=account.name,
             totalLicenses=account.licence_count,

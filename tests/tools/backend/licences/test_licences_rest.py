@@ -289,6 +289,37 @@ async def test_a_licence_that_stays_is_on_exactly_one_page(base: str) -> None:
         assert last_seen == "0"
 
 
+@rules("BR-157")
+@virtual
+async def test_v1_pages_do_not_shift_when_a_licence_goes() -> None:
+    numbers = range(10, 2 * PAGE + 20)
+    async with served(total=3 * PAGE, devices=2 * PAGE + 20) as (backend, api):
+        url = f"{V1}/licenses/{ACCOUNT}"
+        await told(api, "POST", f"{url}/assign", {"deviceList": ids(*numbers)})
+        first = await told(api, "GET", f"{url}/index/0")
+        # Some of the first page, its last one too, give theirs back, and somebody gets one.
+        gone = ids(10, 500, PAGE + 9)
+        await told(api, "POST", f"{url}/remove", {"deviceList": gone})
+        await told(api, "POST", f"{url}/assign", {"deviceList": ids(1)})
+        second = await told(api, "GET", f"{url}/index/{first['lastSeenDeviceId']}")
+        await told(
+            api, "POST", f"{url}/remove", {"deviceList": ids(11, 12, 13, 14, 15, 16, 17, 18)}
+        )
+        # So many that there is no number 2000 any more; the rest is shown all the same.
+        third = await told(api, "GET", f"{url}/index/{second['lastSeenDeviceId']}")
+        pages = [first, second, third]
+        assert [page["hasMoreData"] for page in pages] == [True, True, False]
+        seen = [item["deviceId"] for page in pages for item in page["deviceList"]]
+        assert seen == [*ids(*numbers), *ids(1)]
+        # Whoever asks long afterwards means the number.
+        await backend.runtime.clock.sleep(21 * 60)
+        async with logged_in(backend) as later:
+            found = await told(later, "GET", f"{url}/index/{PAGE}")
+            now = [item for item in seen if item not in [*gone, *ids(*range(11, 19))]]
+            assert [item["deviceId"] for item in found["deviceList"]] == now[PAGE:]
+            assert await refused(later, "GET", f"{url}/index/{2 * PAGE}")
+
+
 @virtual
 async def test_a_page_that_nothing_ended_with() -> None:
     async with served() as (_backend, api):

@@ -34,6 +34,14 @@ AUDIT = (
     "CREATE TRIGGER audit_campaigns AFTER UPDATE OF status ON campaigns"
     " WHEN old.status != new.status BEGIN"
     " INSERT INTO audit (campaign, device_id, status) VALUES (new.id, '', new.status); END",
+    # What its checks have found when a campaign is written.
+    "CREATE TRIGGER audit_rejected AFTER INSERT ON campaign_devices"
+    " WHEN new.status = 'DeviceRejected' BEGIN"
+    " INSERT INTO audit (campaign, device_id, status)"
+    " VALUES (new.campaign, new.device_id, new.status); END",
+    "CREATE TRIGGER audit_failed AFTER INSERT ON campaigns"
+    " WHEN new.status = 'CampaignRequestFailed' BEGIN"
+    " INSERT INTO audit (campaign, device_id, status) VALUES (new.id, '', new.status); END",
 )
 
 

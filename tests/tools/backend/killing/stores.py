@@ -26,6 +26,10 @@ CREATE TRIGGER audit_devices AFTER UPDATE ON campaign_devices FOR EACH ROW
 WHEN (old.status IS DISTINCT FROM new.status) EXECUTE FUNCTION audit_device();
 CREATE TRIGGER audit_campaigns AFTER UPDATE ON campaigns FOR EACH ROW
 WHEN (old.status IS DISTINCT FROM new.status) EXECUTE FUNCTION audit_campaign();
+CREATE TRIGGER audit_rejected AFTER INSERT ON campaign_devices FOR EACH ROW
+WHEN (new.status = 'DeviceRejected') EXECUTE FUNCTION audit_device();
+CREATE TRIGGER audit_failed AFTER INSERT ON campaigns FOR EACH ROW
+WHEN (new.status = 'CampaignRequestFailed') EXECUTE FUNCTION audit_campaign();
 """
 
 Row = tuple[Any, ...]

@@ -32,6 +32,9 @@ CAMPAIGNS = 25
 MEMBERS = 50
 """Devices of a campaign in one answer; likewise."""
 
+AFTERWARDS = 0.1
+"""How much longer than the campaign itself the history of one that has ended is."""
+
 
 class CampaignViews:
     """Reads the campaigns of a backend."""
@@ -111,7 +114,13 @@ class CampaignViews:
     async def detail(self, campaign: Campaign) -> CampaignDetail:
         """One campaign with its history."""
         samples = await self._sampler.samples(campaign)
-        times, counts = self._sampler.look(campaign).series(samples, self._backend.time.now())
+        steps = trail.steps(campaign.trail)
+        until = self._backend.time.now()
+        if campaign.final and not campaign.active and steps:
+            # Nothing comes any more: what was must not shrink to a line as time goes on.
+            ended = steps[-1][0]
+            until = min(until, ended + AFTERWARDS * (ended - campaign.created))
+        times, counts = self._sampler.look(campaign).series(samples, until)
         return CampaignDetail(
             **self.row(campaign).model_dump(),
             make=campaign.make,
@@ -129,10 +138,7 @@ class CampaignViews:
             autoAdd=campaign.auto_add,
             autoAssign=campaign.auto_assign,
             history=History(times=times, counts=counts),
-            changes=[
-                StatusChange(time=time, status=status)
-                for time, status in trail.steps(campaign.trail)
-            ],
+            changes=[StatusChange(time=time, status=status) for time, status in steps],
             since=max(self._sampler.since, campaign.created),
         )
 

@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING
 
 from tools.backend.errors import RequestRefused
 from tools.backend.inventory import DEVICE_ID, Device
+from tools.backend.operator_network.network import NOWHERE
 from tools.backend.page import timeline
 from tools.backend.page.campaign_views import CampaignViews
 from tools.backend.page.models import (
@@ -96,7 +97,7 @@ class DeviceViews:
             if attachment is None
             else Attached(
                 cell=attachment.cell,
-                push=authority(attachment.push),
+                push="" if attachment.push == NOWHERE else authority(attachment.push),
                 since=attachment.since,
             ),
             waitingMessages=backend.operator.waiting(device.device_id),

@@ -171,6 +171,7 @@ class Attached(BaseModel):
 
     cell: str
     push: str
+    """Empty for one that takes no pushed datagrams."""
     since: float
 
 

@@ -9,6 +9,7 @@ from typing import Any
 
 from tools.backend.campaigns.records import Attempt, Campaign, Member
 from tools.backend.campaigns.trail import Step
+from tools.backend.faces.http import CheckInFailure, CheckInResult
 from tools.backend.operator_network.network import EXPIRED, SENT, MessageReport
 from tools.backend.operator_network.rows import Attachment, ShortMessage
 from tools.backend.page.models import TimelineEntry
@@ -63,7 +64,12 @@ def of_members(members: Iterable[Member], trails: Trails) -> list[TimelineEntry]
         )
         entries += [
             TimelineEntry(
-                time=time, kind="status", title=f"In {about}", status=status, campaign=campaign.id
+                # A step is cut to the millisecond; it is not before what it comes from.
+                time=max(time, campaign.created),
+                kind="status",
+                title=f"In {about}",
+                status=status,
+                campaign=campaign.id,
             )
             for time, status in _before(member, trails.get(campaign.id, ()))
         ]
@@ -162,8 +168,22 @@ def _outcome(row: Mapping[Any, Any]) -> tuple[str, str]:
     return (row["result"], row["failure"])
 
 
+CHECK_INS = {
+    CheckInResult.NO_UPDATE: "nothing to update",
+    CheckInResult.OFFERED: "an update was offered",
+    CheckInResult.IN_PROGRESS: "an update is in progress",
+    CheckInResult.CANCELLED: "its update was cancelled",
+    CheckInResult.DEFERRED: "its update was put off",
+    CheckInFailure.NOT_YET: "not in the window yet",
+    CheckInFailure.NO_PLACE: "as many as may are updating",
+    CheckInFailure.NONE: "",
+}
+"""The words of the check-in history, for people."""
+
+
 def _check_in(row: Mapping[Any, Any]) -> TimelineEntry:
-    detail = row["result"] + (f": {row['failure']}" if row["failure"] else "")
+    words = (CHECK_INS.get(row[name], row[name]) for name in ("result", "failure"))
+    detail = ": ".join(filter(None, words))
     return TimelineEntry(time=row["time"], kind="check-in", title="Checked in", detail=detail)
 
 

@@ -5,10 +5,12 @@ from __future__ import annotations
 import re
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 import httpx
+import pytest
 
 from agent.runtime.runtime import Runtime
 from tests.tools.backend.rest_client import administrator
@@ -222,6 +224,43 @@ async def test_history_shows_what_the_campaign_went_through() -> None:
         assert all(counts[status][-1] for status in after)
         assert detail["changes"][-1]["status"] == campaign.status
         assert detail["final"]
+        # It does not go on for ever after the end.
+        times = detail["history"]["times"]
+        assert times[-1] == pytest.approx(campaign.created + 66, abs=0.1)
+
+
+@virtual
+async def test_history_and_timeline_are_there_after_a_restart(tmp_path: Path) -> None:
+    config = replace(CONFIG, db=str(tmp_path / "b.db"))
+    async with Runtime.in_memory(seed=5) as runtime:
+        async with started(runtime, config) as backend, administrator(backend) as client:
+            await backend.load_devices([{"name": "urn:imei:350000000000001"}])
+            campaign = await backend.create_campaign(
+                ["urn:imei:350000000000001"], await package(backend)
+            )
+            await backend.operator.attach("urn:imei:350000000000001", "north", None)
+            await runtime.clock.sleep(60)
+            paths = (
+                f"/page/api/campaigns/{campaign.id}",
+                "/page/api/devices/350000000000001",
+            )
+            before = [await read(client, path) for path in paths]
+            assert len(before[0]["history"]["times"]) > 2
+            assert len(before[1]["timeline"]) > 4
+        async with started(runtime, config) as backend, administrator(backend) as client:
+            after = [await read(client, path) for path in paths]
+            ends = [len(shown[0]["history"]["times"]) for shown in (before, after)]
+            assert ends[0] == ends[1]
+            for shown in (before[0], after[0]):
+                shown["history"]["times"].pop()  # now
+            # The last change is known to the millisecond.
+            times = before[0]["history"].pop("times")
+            assert after[0]["history"].pop("times") == pytest.approx(times, abs=0.001)
+            assert after[0]["history"] == before[0]["history"]
+            assert after[0]["changes"] == before[0]["changes"]
+            assert after[0]["since"] == campaign.created
+            kept = [item for item in before[1]["timeline"] if item["kind"] != "planned"]
+            assert all(item in after[1]["timeline"] for item in kept)
 
 
 @virtual

@@ -75,8 +75,10 @@ async def test_each_status_on_the_way_is_told_once() -> None:
     async with world() as backend:
         campaign = await backend.create_campaign(["urn:x:1"], await package(backend), title="T")
         member = campaign.members["urn:x:1"]
+        campaign.created = 10.0
         member.status, member.updated, member.reason = "UpgradeFailed", 40.0, "no result"
-        trail = [(10.0, "Accepted"), (20.0, "UpgradePending"), (40.0, "UpgradeFailed")]
+        # The first step is cut to the millisecond.
+        trail = [(9.999, "Accepted"), (20.0, "UpgradePending"), (40.0, "UpgradeFailed")]
         trails = {campaign.id: trail}
         entries = [item for item in timeline.of_members([member], trails) if item.kind == "status"]
         assert [(item.time, item.status, item.detail) for item in entries] == [

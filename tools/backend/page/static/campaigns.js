@@ -2,7 +2,7 @@
 
 import { StateChart, bar, inOrder, swatch } from "./chart.js";
 import {
-  Pages, campaignLink, chip, deviceLink, empty, facts, fill, h, instant, label, number, patch,
+  Pages, campaignLink, chip, deviceLink, empty, facts, fill, h, instant, label, meaning, number, patch,
   plural, setText, table, time,
 } from "./dom.js";
 import { paced, reader } from "./loading.js";
@@ -14,12 +14,39 @@ const titled = (row) => row.title || row.package;
 
 function sums(row) {
   const success = row.counts.UpgradeSuccess ?? 0;
-  const failed = row.counts.UpgradeFailed ?? 0;
+  const others = [["UpgradeFailed", "failed"], ["DeviceRejected", "rejected"],
+    ["CampaignCancelled", "cancelled"], ["CampaignAborted", "aborted"]];
   return [
     plural(row.devices, "device", "devices"), `${number(success)} upgraded`,
-    failed ? `${number(failed)} failed` : null, row.active ? `${number(row.active)} under way` : null,
+    ...others.map(([status, word]) =>
+      (row.counts[status] ? `${number(row.counts[status])} ${word}` : null)),
+    row.active ? `${number(row.active)} under way` : null,
   ].filter(Boolean).join(" · ");
 }
+
+// The status of a campaign; that it has ended says nothing of how.
+function outcome(row) {
+  if (row.status !== "CampaignEnded") return chip(row.status);
+  if (!row.counts.UpgradeSuccess) return chip(row.status, "bad");
+  return chip(row.status, row.counts.UpgradeFailed ? "warn" : "good");
+}
+
+// When it will start, or be over at the latest.
+const BEFORE = ["CampaignRequestPending", "CampaignRequestQueued", "CampaignPreScheduled"];
+function until(row) {
+  if (row.final) return "";
+  const start = BEFORE.includes(row.status) ? ` · starts ${instant(row.starts)}` : "";
+  return `${start} · ends by ${instant(row.ends)}`;
+}
+
+const PLANS = {
+  windows: "in its windows, again until its end",
+  nightly: "at 00:00 and 04:00, for three days",
+  network_aware: "once, again at each power-up after a failure",
+  one_attempt: "once, the network keeps the message for hours",
+  pull: "whenever they check in",
+  notified_files: "by a message, again in its windows",
+};
 
 // A campaign in the list; `update` changes only what is new.
 function card(first) {
@@ -33,9 +60,9 @@ function card(first) {
         `account ${first.account}`].join(" · ")),
     progress, text);
   const update = (row) => {
-    patch(status, chip(row.status));
+    patch(status, outcome(row));
     patch(progress, bar(row.counts));
-    setText(text, sums(row) + (row.final ? "" : ` · ends by ${instant(row.ends)}`));
+    setText(text, sums(row) + until(row));
   };
   update(first);
   return { element, update };
@@ -129,7 +156,7 @@ export function campaignView(root, { name, parameters, failed, ready }) {
   let shown = ""; // the campaign's status that the plan was read with
 
   const numbers = (row) => {
-    patch(head, h("h1", null, titled(row)), chip(row.status));
+    patch(head, h("h1", null, titled(row)), outcome(row));
     setText(meta, [`Campaign #${row.number}`, row.kind, row.protocol, `account ${row.account}`,
       sums(row)].join(" · "));
     patch(sum, bar(row.counts));
@@ -137,7 +164,8 @@ export function campaignView(root, { name, parameters, failed, ready }) {
     const entry = (text, box, title, count) => h("li", null, h("button", {
       type: "button", class: "pick", aria: { pressed: String(status === text) },
       title: text || "All", data: { status: text } },
-    box, h("span", null, title), h("b", null, number(count))));
+    box, h("span", null, title, meaning(text) ? h("small", null, meaning(text)) : null),
+    h("b", null, number(count))));
     patch(legend, entry("", h("i", { class: "swatch none" }), "All", row.devices),
       names.map((text) => entry(text, swatch(text), label(text), row.counts[text])));
   };
@@ -182,7 +210,7 @@ export function campaignView(root, { name, parameters, failed, ready }) {
       ["Install windows", windows(data.installWindows)],
       ["Download after", data.downloadAfter], ["Install after", data.installAfter],
       ["Path on the device", data.path], ["Devices at once", number(data.concurrency)],
-      ["How devices are tried", data.plan.replaceAll("_", " ")],
+      ["How devices are tried", PLANS[data.plan] ?? data.plan.replaceAll("_", " ")],
       ["Adds devices itself", data.autoAdd ? "yes" : ""],
       ["Assigns licences itself", data.autoAssign ? "yes" : ""],
       ["SHA-256", h("code", null, data.digest), true],

@@ -1,7 +1,7 @@
 // The search for devices, and one device with its timeline.
 
 import {
-  Pages, campaignLink, chip, deviceLink, empty, facts, fill, h, instant, number, patch, plural, table,
+  NOTHING, Pages, campaignLink, chip, deviceLink, empty, facts, fill, h, instant, number, patch, plural, table,
   time,
 } from "./dom.js";
 import { paced, reader } from "./loading.js";
@@ -32,7 +32,7 @@ export function devicesView(root, { parameters, failed, ready }) {
       ["Device", "Name", "Make and model", "Version", "Protocol", "Account"],
       data.devices.map((device) => [
         deviceLink(device.deviceId), device.name, `${device.make} ${device.model}`,
-        device.firmware || "–",
+        device.firmware || NOTHING,
         [device.protocol, device.line === "active" ? null : h("small", null, ` ${device.line}`)],
         device.account,
       ])) : empty("No such device."),
@@ -68,9 +68,18 @@ function entry(item) {
   return h("li", { class: `entry ${item.kind}` },
     h("div", { class: "when" }, time(item.time),
       item.since === null ? null : h("small", null, ` since ${instant(item.since)}`)),
-    h("div", null, h("p", null, h("span", { class: "kind" }, KINDS[item.kind] ?? item.kind), " ", title,
-      " ", item.status ? chip(item.status) : null),
-    item.detail ? h("p", { class: "soft" }, item.detail) : null));
+    h("div", { class: "kind" }, KINDS[item.kind] ?? item.kind),
+    h("div", { class: "what" }, h("p", null, title, " ", item.status ? chip(item.status) : null),
+      item.detail ? h("p", { class: "soft" }, item.detail) : null));
+}
+
+// What a device said last: numbers of LwM2M's object 5, words of other protocols.
+function said(seen) {
+  if (!seen) return "";
+  const named = (name, value) => (/^\d+$/.test(value) ? `${name} ${value}` : value);
+  const words = [named("State", seen.state), named("Result", seen.result),
+    seen.version && `version ${seen.version}`].filter(Boolean).join(", ");
+  return seen.source ? `${words} (${seen.source})` : words;
 }
 
 export function deviceView(root, { name, failed, ready }) {
@@ -86,11 +95,9 @@ export function deviceView(root, { name, failed, ready }) {
         ["Mobile number", data.mdn], ["Package delivery", data.delivery],
         ["Licence", data.licensed ? "assigned" : "none"],
         ["Serving cell", where ? `${where.cell}, since ${instant(where.since)}` : "not attached"],
-        ["Takes pushes at", where?.push],
+        ["Takes pushed messages", where && (where.push ? `at ${where.push}` : "no")],
         ["Short messages waiting", data.waitingMessages ? number(data.waitingMessages) : ""],
-        ["Said last", data.seen && [data.seen.state, data.seen.result, data.seen.version]
-          .filter(Boolean).join(", ")],
-        ["Known from", data.seen?.source],
+        ["Said last", said(data.seen)],
         ["Verbose logging until", data.loggingUntil && time(data.loggingUntil)],
         ["In the inventory since", time(data.created)],
         ["Upgraded last", data.upgraded && time(data.upgraded)],

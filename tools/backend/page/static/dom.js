@@ -88,27 +88,55 @@ export function instant(seconds) {
   return Number.isNaN(date.getTime()) ? "?" : date.toISOString().slice(0, 19).replace("T", " ");
 }
 
+export const NOTHING = "–";
+
 export function time(seconds) {
-  if (seconds === null || seconds === undefined) return "–";
+  if (seconds === null || seconds === undefined) return NOTHING;
   return h("time", { datetime: new Date(seconds * 1000).toISOString() }, instant(seconds));
 }
 
 // `UpgradePending` as `Upgrade pending`, `CampaignScheduled` as `Scheduled`.
 export function label(status) {
   const words = status.replace(/^Campaign(?=[A-Z])/, "").replace(/([a-z])([A-Z])/g, "$1 $2");
-  return words.charAt(0).toUpperCase() + words.slice(1).toLowerCase().replace("fota", "FOTA");
+  return words.charAt(0).toUpperCase()
+    + words.slice(1).toLowerCase().replace("fota", "FOTA").replace("re scheduled", "re-scheduled");
 }
 
 const TONES = {
-  UpgradeSuccess: "good", CampaignEnded: "good",
-  UpgradeFailed: "bad", CampaignRequestFailed: "bad", RequestToFotaServerFailed: "warn",
+  UpgradeSuccess: "good",
+  UpgradeFailed: "bad", CampaignRequestFailed: "bad", CampaignFailed: "bad", RequestToFotaServerFailed: "warn",
   CampaignAborted: "warn", DeviceRejected: "warn",
   UpgradeScheduled: "busy", CampaignScheduled: "busy",
 };
 
-// A status as a chip; its name in the API is the tooltip.
-export function chip(status) {
-  return h("span", { class: `chip ${TONES[status] ?? "calm"}`, title: status }, label(status));
+// What a status means, for people who have not read the API's documentation.
+const MEANINGS = {
+  NoDeviceDataFromNetwork: "not reachable so far",
+  ReceivedDeviceDataFromNetwork: "reachable, its turn is not planned yet",
+  Accepted: "taken, not asked yet",
+  UpgradePending: "waits for its turn or for another try",
+  UpgradeScheduled: "its turn: the upgrade begins or runs",
+  RequestToFotaServerFailed: "could not be asked, is tried again",
+  DeviceRejected: "did not pass the checks, has no part in it",
+  CampaignCancelled: "taken off before its turn",
+  CampaignAborted: "stopped before it was through",
+  UpgradeFailed: "over, without the new version",
+  UpgradeSuccess: "runs the new version",
+  CampaignRequestPending: "its devices are being checked",
+  CampaignRequestFailed: "none of its devices passed the checks",
+  CampaignRequestQueued: "waits to be planned",
+  CampaignPreScheduled: "planned, has not started",
+  CampaignScheduled: "under way",
+  CampaignEnded: "over",
+  CampaignFailed: "could not start",
+};
+
+export const meaning = (status) => MEANINGS[status] ?? "";
+
+// A status as a chip; its name in the API and what it means are the tooltip.
+export function chip(status, tone = TONES[status] ?? "calm") {
+  const title = [status, meaning(status)].filter(Boolean).join(": ");
+  return h("span", { class: `chip ${tone}`, title }, label(status));
 }
 
 export const campaignLink = (id, text) =>
@@ -124,13 +152,14 @@ export function facts(pairs) {
     h("div", { class: long && "whole" }, h("dt", null, name), h("dd", null, value))));
 }
 
-// A table that becomes a list of cards in a narrow window; rows are lists of cells.
+// A table that becomes a list of cards in a narrow window, where cells without anything are left
+// out; rows are lists of cells.
 export function table(caption, columns, rows) {
   return h("table", null,
     h("caption", null, caption),
     h("thead", null, h("tr", null, columns.map((column) => h("th", { scope: "col" }, column)))),
     h("tbody", null, rows.map((cells) => h("tr", null, cells.map((cell, index) =>
-      h("td", { data: { label: columns[index] } }, h("span", null, cell)))))));
+      h("td", { class: cell === NOTHING && "none", data: { label: columns[index] } }, h("span", null, cell)))))));
 }
 
 function pager(previous, next) {

@@ -1,6 +1,6 @@
 // Cells and callbacks: tables that the feed sends whole when they have changed.
 
-import { campaignLink, empty, fill, h, number, patch, table, time } from "./dom.js";
+import { NOTHING, campaignLink, empty, fill, h, number, patch, table, time } from "./dom.js";
 import { reader } from "./loading.js";
 import { read } from "./session.js";
 
@@ -48,7 +48,7 @@ export const callbacksView = tableView("callbacks", "Callbacks",
     data.callbacks.map((row) => [
       `#${row.number} ${row.kind}`,
       h("span", { class: `chip ${OUTCOMES[row.state] ?? "calm"}` }, row.state),
-      row.campaign ? campaignLink(row.campaign, "campaign") : "–",
+      row.campaign ? campaignLink(row.campaign, "campaign") : NOTHING,
       `${row.account} v${row.version}`, number(row.tries), time(row.created),
-      time(row.finished ?? row.due), row.error || "–",
+      time(row.finished ?? row.due), row.error || NOTHING,
     ])) : empty("Nothing has been sent: no account has registered a listener, or nothing has happened since.")));

@@ -19,6 +19,7 @@ import asyncio
 import enum
 import math
 from collections.abc import Callable
+from typing import NamedTuple
 
 from agent.bootloader import BootReport
 from agent.device import Device
@@ -33,16 +34,9 @@ from protocols.http.carrier import Carrier
 from protocols.http.urls import Origin, parse_server
 from protocols.omadm import bootstrap, package0, wsp
 from protocols.omadm.attach import attach, detach
-from protocols.omadm.descriptor import NOTIFY_STATUS, NotifyStatus
-from protocols.omadm.dlota import (
-    ComponentDownload,
-    PackageDownload,
-    post_install_notify,
-    refused_url,
-)
+from protocols.omadm.errands import fetch_component, fetch_package, notify_server
 from protocols.omadm.fumo import FumoClient, Step
-from protocols.omadm.fumo_tables import Operation, Trouble
-from protocols.omadm.http_auth import Account as DownloadAccount
+from protocols.omadm.fumo_tables import Operation
 from protocols.omadm.interaction import CONFIRM, UserAnswer
 from protocols.omadm.misbehaviour import MISBEHAVIOURS, Wrongdoer
 from protocols.omadm.model import Alert, Item, Meta
@@ -80,6 +74,16 @@ class Reason(enum.Enum):
 
 _STUBBORN = frozenset({Reason.REPORT, Reason.POWER_UP})
 """Reasons that a session may leave as they were: no acknowledged report, no confirmed image."""
+
+
+class _Had(NamedTuple):
+    """How a session, or an attachment, went."""
+
+    well: bool
+    why: str = ""
+    """It did not."""
+    wait: float | None = None
+    """Seconds that a Retry-After asked for."""
 
 
 class OmadmClient:
@@ -252,12 +256,12 @@ class OmadmClient:
         """Do what is next, and arm the timer for what comes later."""
         step = self._fumo.step()
         if step is Step.FETCH and self._carrier is None:
-            self._begin_fetch()
+            self._carrier = fetch_package(self._talker, self._fetched)
             step = self._fumo.step()
         if step is Step.REPORT and self._carrier is None and self._fumo.book.notify:
-            self._begin_notify()
+            self._carrier = notify_server(self._talker, self._fetched)
         if self._scomo.step() is Component.FETCH and self._carrier is None:
-            self._begin_component()
+            self._carrier = fetch_component(self._talker, self._fetched)
         if self._task is not None:
             return  # its end looks again
         now = self._now()
@@ -304,60 +308,7 @@ class OmadmClient:
             return Reason.POWER_UP
         return Reason.CHECK if self._checks.due_in() <= 0 else None
 
-    # -- downloads ------------------------------------------------------------------------------
-
-    def _begin_fetch(self) -> None:
-        order = self._fumo.book.order
-        assert order is not None
-        refused = refused_url(order.url)
-        if refused is not None:
-            self.device.engine.fail(*refused)
-            return
-        carrier = self._carrier = Carrier(self.device, self.settings, order.url)
-        download = PackageDownload(carrier, order.url, self.profile.fumo, self._download_account())
-        carrier.begin(self._fetch(download), self._fetched)
-
-    def _begin_component(self) -> None:
-        order = self._scomo.order
-        assert order is not None
-        refused = refused_url(order.url)
-        if refused is not None:
-            self._scomo.fetched(refused[0], Trouble.NONE, None)
-            return
-        carrier = self._carrier = Carrier(self.device, self.settings, order.url)
-        download = ComponentDownload(
-            carrier, order.url, self.profile.fumo, self._download_account()
-        )
-        carrier.begin(self._fetch_component(download), self._fetched)
-
-    async def _fetch_component(self, download: ComponentDownload) -> None:
-        await download.run()
-        assert download.outcome is not None  # the story ends with one
-        self._scomo.fetched(download.outcome, download.trouble, download.content)
-
-    def _download_account(self) -> DownloadAccount | None:
-        if not self._options.download_auth:
-            return None
-        known = self.settings.credential(self.device)
-        return DownloadAccount(known.username, known.password)
-
-    async def _fetch(self, download: PackageDownload) -> None:
-        done = await download.run()
-        self._fumo.book.note(trouble=download.trouble, notify=download.notify_uri)
-        if done:
-            self._fumo.downloaded(urgent=download.urgent)
-
-    def _begin_notify(self) -> None:
-        """Tell the download server how the update ended, before the management server is."""
-        uri, outcome = self._fumo.book.notify, self.device.engine.outcome
-        status = NotifyStatus.SUCCESS if outcome is None else NOTIFY_STATUS[outcome]
-        carrier = self._carrier = Carrier(self.device, self.settings, uri)
-        carrier.begin(self._notify_server(carrier, uri, status), self._fetched)
-
-    async def _notify_server(self, carrier: Carrier, uri: str, status: NotifyStatus | None) -> None:
-        if status is not None:
-            await post_install_notify(carrier, uri, status, self.profile.fumo.notify_tail)
-        self._fumo.book.note(notify="")
+    # -- errands --------------------------------------------------------------------------------
 
     def _fetched(self) -> None:
         self._carrier = None
@@ -395,21 +346,21 @@ class OmadmClient:
 
     async def _tell(self, reason: Reason) -> None:
         task = self._task
-        wait: float | None = None
         try:
             if reason is Reason.ATTACH:
-                well = self._attached = await self._attach()
+                self._attached = await self._attach()
+                had = _Had(self._attached, "the operator network does not attach it")
             else:
-                well, wait = await self._session(reason)
+                had = await self._session(reason)
         except PowerLoss:
             return
         if self._task is not task:
             return  # the device fell silent meanwhile
         self._task = None
-        self.device.run(self._ended, reason, well, wait)
+        self.device.run(self._ended, reason, had)
 
-    def _ended(self, reason: Reason, well: bool, wait: float | None) -> None:
-        if well:
+    def _ended(self, reason: Reason, had: _Had) -> None:
+        if had.well:
             self._failures = 0
             self._not_before = 0.0
             if reason is not Reason.ATTACH:
@@ -418,16 +369,19 @@ class OmadmClient:
                 self._checks.done()
             if reason in _STUBBORN and self._reason(self._fumo.step()) is reason:
                 # The session ended in order and nothing came of it: not at once again.
-                self._failed(reason, wait)
+                self._failed(reason, had.wait)
         else:
-            self._failed(reason, wait)
+            if self._failures + 1 == min(
+                OFFLINE_AFTER, self.profile.schedule.tries or OFFLINE_AFTER
+            ):
+                # Also of one that never was known: whoever watches it asks why.
+                old, self.registered = "ONLINE" if self.registered else "OFFLINE", False
+                self.device.record(REACHED, old, "OFFLINE", had.why)
+            self._failed(reason, had.wait)
         self._look()
 
     def _failed(self, reason: Reason, wait: float | None) -> None:
         self._failures += 1
-        if self.registered and self._failures >= OFFLINE_AFTER:
-            self.registered = False
-            self.device.record(REACHED, "ONLINE", "OFFLINE", "sessions fail")
         schedule = self.profile.schedule
         delay = schedule.retry.delay(self._failures, self.device.random)
         if wait is not None:
@@ -443,14 +397,14 @@ class OmadmClient:
                 delay = schedule.check_retry_after
         self._not_before = self._now() + delay
 
-    async def _session(self, reason: Reason) -> tuple[bool, float | None]:
-        """A whole session; whether it ended well, and what Retry-After asked for."""
+    async def _session(self, reason: Reason) -> _Had:
+        """A whole session."""
         notified = self._notified.notified if reason is Reason.NOTIFIED else None
         if notified is not None:
             self._last_notified = notified.session_id
             if not self._user_agrees(notified):
                 self._notified.drop()
-                return True, None
+                return _Had(True)
         self._session_id = (
             notified.session_id if notified is not None else 1 + self.device.random.below(0xFFFF)
         )
@@ -479,7 +433,7 @@ class OmadmClient:
         if well:
             self._notified_done(notified)
         await self._wrongdoer.after(report, ended, len(heard))
-        return well, ended.retry_after
+        return _Had(well, ended.detail or ended.phase.value.lower(), ended.retry_after)
 
     def _acknowledged(self, status: int) -> None:
         """The server has heard how the order ended."""

@@ -64,6 +64,8 @@ class Ended:
     retry_after: float | None = None
     http_status: int | None = None
     """Of the answer that ended it, where that was no message."""
+    detail: str = ""
+    """Why it ended, where the phase does not say; holds no secret."""
 
 
 class _Hooks(NamedTuple):
@@ -122,7 +124,7 @@ class Talker:
         device, options = self.device, self.options
         if account is None:
             device.record("session", Phase.NEW.value, Phase.NEW.value, "no account")
-            return Ended(Phase.FAILED)
+            return Ended(Phase.FAILED, detail="no account")
         told = Account(
             account.server_id,
             account.user,
@@ -287,6 +289,7 @@ def _ended(session: DmSession, lost: SessionLost | None = None) -> Ended:
         tuple(session.alert_status),
         None if lost is None else lost.retry_after,
         None if lost is None else lost.status,
+        session.detail,
     )
 
 

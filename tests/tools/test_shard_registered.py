@@ -3,7 +3,7 @@ that only come by, where the first visit that ended well counts."""
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from typing import Any
 
 import pytest
@@ -70,10 +70,11 @@ SERVERS: dict[str, Server] = {
 }
 
 
-def counted(server: Server, *, reachable: bool = True) -> tuple[bool, int, int]:
-    """Whether all became known, how many ever did, and how many are so at the end."""
+def counted(server: Server, *, reachable: bool = True) -> tuple[bool, int, int, Mapping[str, int]]:
+    """Whether all became known, how many ever did, how many are so at the end, and what those
+    without their server complain of."""
 
-    async def main() -> tuple[bool, int, int]:
+    async def main() -> tuple[bool, int, int, Mapping[str, int]]:
         async with Runtime.in_memory(seed=3) as runtime:
             told = server(runtime)
             if not reachable:
@@ -90,7 +91,9 @@ def counted(server: Server, *, reachable: bool = True) -> tuple[bool, int, int]:
             try:
                 await shard.start()
                 done = await shard.until_registered(600.0)
-                return done, shard.census.ever_registered, shard.census.registered
+                census = shard.census
+                troubles = shard.snapshot().troubles
+                return done, census.ever_registered, census.registered, troubles
             finally:
                 shard.close()
                 await runtime.clock.sleep(1.0)
@@ -100,8 +103,20 @@ def counted(server: Server, *, reachable: bool = True) -> tuple[bool, int, int]:
 
 @pytest.mark.parametrize("server", SERVERS)
 def test_a_device_counts_from_its_first_visit_that_ended_well(server: str) -> None:
-    assert counted(SERVERS[server]) == (True, DEVICES, DEVICES)
+    assert counted(SERVERS[server]) == (True, DEVICES, DEVICES, {})
 
 
 def test_a_server_that_nobody_reaches_makes_nobody_known() -> None:
-    assert counted(omadm, reachable=False) == (False, 0, 0)
+    *known, troubles = counted(omadm, reachable=False)
+    assert known == [False, 0, 0]
+    assert list(troubles.values()) == [DEVICES], troubles
+
+
+def test_why_a_server_turns_its_devices_away_is_said() -> None:
+    def wrong(runtime: Runtime) -> dict[str, Any]:
+        credentials = (Credential(username="user", password="wrong"),) * DEVICES
+        return {**omadm(runtime), "credentials": credentials}
+
+    *known, troubles = counted(wrong)
+    assert known == [False, 0, 0]
+    assert "SyncHdr 401" in troubles

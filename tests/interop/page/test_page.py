@@ -107,7 +107,7 @@ async def test_running_campaign_changes_before_ones_eyes(chromium: Browser, serv
     await chromium.until(
         lambda: chromium.run(
             "return [...document.querySelectorAll('.head .chip')].some("
-            "chip => chip.title === 'CampaignEnded')"
+            "chip => chip.title === 'CampaignEnded: over' && chip.className === 'chip good')"
         ),
         "the campaign does not end on the page",
     )
@@ -242,7 +242,8 @@ async def test_restarted_backend_is_found_again(chromium: Browser, served: Serve
     await chromium.says("Before the restart")
     assert await chromium.run("return window.still")
     await chromium.click(".campaign:last-child a")
-    await chromium.says("Since the backend was started")
+    await chromium.says("Since the campaign was made")
+    await chromium.says("not reachable so far")
 
 
 async def test_devices_of_a_campaign_by_status_and_page(chromium: Browser, served: Served) -> None:

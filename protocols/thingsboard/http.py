@@ -51,7 +51,9 @@ class ThingsBoardHttp(HttpPoller):
         if not token:
             # A certificate is a device's name over MQTT; over HTTP it can only be what a proxy in
             # front of the server wants to see.
-            raise UnusableSettings(f"{device.name}: ThingsBoard over HTTP needs an access token")
+            raise UnusableSettings(
+                f"{device.name}: ThingsBoard over HTTP needs an access token", "credentials"
+            )
         self._base = f"{self.origin.base}/api/v1/{quote(token, safe='')}"
         self._interval = options.interval
         self._ota = Ota(device, options.title, options.persona, self.misbehave)

@@ -338,8 +338,10 @@ def test_over_http_a_device_is_its_token() -> None:
     async def story(world: World) -> None:
         pass
 
-    with pytest.raises(UnusableSettings, match="meter-1: ThingsBoard over HTTP needs an access"):
+    needs = "meter-1: ThingsBoard over HTTP needs an access"
+    with pytest.raises(UnusableSettings, match=needs) as refused:
         run(story, "http", token="")
+    assert refused.value.what == "credentials"
 
 
 @both

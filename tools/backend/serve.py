@@ -23,6 +23,7 @@ from tools.backend.config import Listen
 from tools.backend.errors import BackendError
 from tools.backend.faces.base import TlsFiles
 from tools.backend.faces.known import known_faces
+from tools.backend.store.database import MEMORY, parse_database
 
 __all__ = [
     "Backend",
@@ -240,6 +241,12 @@ async def _serve(
                             "--admin-key it does not",
                             file=sys.stderr,
                         )
+                if parse_database(config.db).path == MEMORY:
+                    print(
+                        "fotilla backend: warning: the database is in memory: nothing in it "
+                        "outlives this process",
+                        file=sys.stderr,
+                    )
                 if ready_file is None:
                     print(
                         "fotilla backend: to log in: --ready-file PATH writes the account's "

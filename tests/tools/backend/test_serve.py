@@ -31,10 +31,22 @@ async def test_it_serves_until_interrupted_and_keeps_its_secret(tmp_path: Path) 
     assert not list(tmp_path.glob("ready*"))
     said = (tmp_path / "stderr").read_text()
     assert first["secret"] not in said
+    assert "warning" not in said
     assert "REST on http://127.0.0.1:" in said and "--ready-file" not in said
     await backend.start()
     assert backend.ready["account"] == first
     assert backend.interrupt() == 0
+
+
+class InMemory(BackendProcess):
+    database = ":memory:"
+
+
+async def test_it_warns_of_a_database_that_keeps_nothing(tmp_path: Path) -> None:
+    backend = InMemory(tmp_path)
+    await backend.start()
+    assert backend.interrupt() == 0
+    assert "warning: the database is in memory" in (tmp_path / "stderr").read_text()
 
 
 @pytest.mark.parametrize("listener", ["coap", "http", "omadm", "rest", "admin"])

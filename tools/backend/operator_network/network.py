@@ -217,6 +217,7 @@ class OperatorNetwork:
 
     def forget(self, device_id: str) -> None:
         """The device is gone, from the store too: nothing waits for it any more."""
+        self._monitored.discard(device_id)
         former = self._attached.pop(device_id, None)
         if former is not None:
             self._record(device_id, "attachment", former.cell, "", "removed")

@@ -141,7 +141,7 @@ async def test_nothing_of_a_device_is_left(tmp_path: Path) -> None:
         assert first.members[NAME].status == states.SUCCESS
         assert backend.licences.used(account) == 1
         assert ID not in backend.licences.candidates(backend.account)
-        assert backend.operator.attachment(NAME) is None
+        assert backend.operator.attachment(NAME) is None and not backend.operator.monitored(ID)
         assert backend.operator.waiting(ID) == 0
         assert backend.seen(NAME) is None and NAME not in backend.unknown_identities()
         assert backend.omadm.account(NAME) is None

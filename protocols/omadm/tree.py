@@ -211,11 +211,7 @@ class Tree:
             return self._adopt(self._rules.with_other_sub_tree(place, data))
         if place.node.is_interior:
             raise TreeError(StatusCode.NOT_ALLOWED, "a value for an interior node")
-        node = leaf_node(place.node.schema, data, meta, place.node)
-        sink = self._hooks.find(self._hooks.on_replace, place.path)
-        if sink is not None:
-            return self._pour(sink, place.path, node.value)
-        return self._adopt(place.put(node))
+        return self._put(place, leaf_node(place.node.schema, data, meta, place.node))
 
     def delete(self, uri: str) -> StatusCode:
         """A node and all that is below it, protected or not. Raises TreeError."""
@@ -234,7 +230,8 @@ class Tree:
         return self._adopt(root)
 
     def copy(self, source: str, target: str) -> StatusCode:
-        """Source and target as the URIs of nodes; nothing may be at the target. Raises
+        """Source and target as the URIs of nodes. A leaf at the target takes the value of a leaf
+        (RepPro, Copy); where nothing is, all that is below the source is made [ours]. Raises
         TreeError."""
         if not self.shared.features.copy:
             raise TreeError(StatusCode.NOT_IMPLEMENTED, "Copy")
@@ -242,11 +239,32 @@ class Tree:
         place = resolve(self._root, self._plain(source))
         self._rules.check_access(Access.COPY, place.node.schema)
         self._rules.check_copied(place)
+        there = self._there(path)
+        if there is not None and not (there.node.is_interior or place.node.is_interior):
+            return self._overwrite(place, there)
         parent, schema = self._rules.free_place(self._root, path)
         node = self._rules.copied(place, schema, self._value)
         if node.is_interior:
             node = dataclasses.replace(node, acl=self._rules.new_interior(parent, schema).acl)
         return self._adopt(parent.put_child(path[-1], node))
+
+    def _there(self, path: Path) -> Place | None:
+        """What is at `path`, if anything is."""
+        try:
+            return resolve(self._root, path)
+        except TreeError:
+            return None
+
+    def _overwrite(self, source: Place, target: Place) -> StatusCode:
+        """Give a leaf the value of another one."""
+        self._rules.check_replace(target)
+        meta = Meta(format=source.node.format, type=source.node.type or None)
+        try:
+            node = leaf_node(target.node.schema, self._value(source), meta, target.node)
+        except TreeError as error:
+            # "For reasons other than access control rights" (RepPro, Copy).
+            raise TreeError(StatusCode.FORBIDDEN, error.reason) from None
+        return self._put(target, node)
 
     def execute(
         self, uri: str, data: str | bytes | None = None, correlator: str | None = None
@@ -317,6 +335,13 @@ class Tree:
         if self.server_id is not None and not place.node.schema.access & Access.GET:
             return None
         return self._value(place)
+
+    def _put(self, place: Place, node: TreeNode) -> StatusCode:
+        """Give a leaf that exists what `node` has."""
+        sink = self._hooks.find(self._hooks.on_replace, place.path)
+        if sink is not None:
+            return self._pour(sink, place.path, node.value)
+        return self._adopt(place.put(node))
 
     def _pour(self, sink: Sink, path: Path, value: str | bytes) -> StatusCode:
         octets = value if isinstance(value, bytes) else value.encode()

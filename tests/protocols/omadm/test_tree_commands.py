@@ -214,7 +214,12 @@ def test_a_protected_child_dies_with_its_parent() -> None:
         ("./Box/none", "./Box/two", 404),
         ("./Box/one", "./None/two", 404),
         ("./Box/one", "./Box/one", 418),
-        ("./Box/one/a", "./Box/one/b", 418),
+        ("./Box/one/a", "./Box/one/b", 200),  # a leaf takes the value
+        ("./Box/one/a", "./Fixed/Lang", 200),
+        ("./Box/one/a", "./Fixed/Name", 405),  # AccessType has no Replace
+        ("./Box/one/a", "./Package", 403),  # its Format is another
+        ("./Box/one/a", "./Box/one", 418),
+        ("./Box/one", "./Box/one/a", 418),
         ("./Box/one", "./Fixed/two", 405),
         ("./Box/one", "./Box/one/c", 415),  # an interior node where a leaf must be
         ("./Box/one/a", "./Box/two", 415),

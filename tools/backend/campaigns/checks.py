@@ -38,12 +38,17 @@ async def create(engine: CampaignEngine, request: CampaignRequest) -> Campaign:
     try:
         members = await _members_for(engine, campaign, request, devices)
         await _written(engine, campaign, request, members)
-    except Exception:
-        campaign.members.clear()  # a frozen cycle would never be collected
+    except BaseException:
+        if campaign.id not in engine.book.campaigns:
+            campaign.members.clear()  # a frozen cycle would never be collected
         raise
+    _begin(engine, campaign)
+    return campaign
+
+
+def _begin(engine: CampaignEngine, campaign: Campaign) -> None:
     engine.on_change()
     engine.tick(campaign)
-    return campaign
 
 
 async def _members_for(
@@ -97,12 +102,12 @@ async def _write_checked(engine: CampaignEngine, campaign: Campaign, members: li
             _taken_in(engine, campaign, members, body)
         else:
             engine.book.remove(campaign)
-        if done.cancelled():
-            engine.tick(campaign)
+        if error is not None and not done.cancelled():
+            done.set_exception(error)
+        elif error is None and done.cancelled():
+            _begin(engine, campaign)
         elif error is None:
             done.set_result(None)
-        else:
-            done.set_exception(error)
 
     engine.writer.submit_nowait(insertion(campaign, members, riders), settled)
     await done

@@ -145,6 +145,25 @@ def test_killed_after_any_commit_no_licence_is_without_its_campaign(
     scene()
 
 
+@virtual
+async def test_a_campaign_goes_on_without_who_asked_for_it(tmp_path: Path) -> None:
+    async with Runtime.in_memory(seed=3) as runtime:
+        backend = await monthly(tmp_path / "b.db", runtime)
+        for good in (False, True):
+            if not good:
+                spoil(backend)
+            asked = asyncio.ensure_future(backend.engine.create(request(NAMES, auto_assign=True)))
+            while not backend.engine.book.campaigns:
+                await asyncio.sleep(0)
+            asked.cancel()
+            await turn(backend, 5)
+            assert asked.cancelled()
+            found = list(backend.engine.book.campaigns.values())
+            assert [campaign.status for campaign in found] == [states.SCHEDULED] * good
+            assert licensed(backend) == (ids(NAMES) if good else [])
+        await backend.stop()
+
+
 def strike_after(backend: Backend, commits: int) -> None:
     """Kill the backend when so many transactions more have been committed."""
     runner: Any = backend.writer._runner

@@ -35,7 +35,6 @@ LETTERS = {
     states.QUEUED: "Q",
     states.PRE_SCHEDULED: "R",
     states.SCHEDULED: "S",
-    states.NOT_SCHEDULED: "N",
     states.ENDED: "E",
     states.CANCELLED: "C",
     states.ABORTED: "A",

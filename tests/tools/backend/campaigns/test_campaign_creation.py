@@ -19,7 +19,7 @@ from tests.tools.backend.test_campaigns import FakeFace, request, statuses, turn
 from tests.tools.backend.test_restart import ADDRESS, kill
 from tests.tools.backend.virtual import CONFIG, package, virtual
 from tools.backend.backend import Backend
-from tools.backend.campaigns import states
+from tools.backend.campaigns import checks, states
 from tools.backend.campaigns.kinds import FIRMWARE_V1, SOFTWARE_V2
 from tools.backend.campaigns.records import Campaign, member_row
 from tools.backend.config import Listen
@@ -252,6 +252,28 @@ async def test_a_device_that_is_rejected_is_told_once(tmp_path: Path) -> None:
             for item in arrival.body["deviceList"]
         ]
         assert told == [("CampaignRequestPending", ids(STRANGERS)[0], "DeviceRejected")]
+
+
+@rules("BR-046", "BR-127")
+@pytest.mark.parametrize("count", [checks.CHECKED_AT_ONCE, checks.CHECKED_AT_ONCE + 1])
+def test_a_long_list_is_told_as_a_short_one(tmp_path: Path, count: int) -> None:
+    """Up to 500 devices are checked before the answer, more of them after it."""
+
+    @virtual
+    async def scene() -> None:
+        async with listened(tmp_path, 3) as (backend, listener):
+            names = [f"urn:imei:{390000000000000 + number}" for number in range(count)]
+            await backend.engine.create(request(names, package="LWM2M"))
+            await turn(backend, 5)
+            told = [
+                (item["deviceId"], item["status"])
+                for arrival in listener.accepted
+                for item in arrival.body["deviceList"]
+            ]
+            assert told == [(device, "DeviceRejected") for device in ids(names)]
+            assert listener.accepted[-1].body["status"] == "CampaignRequestFailed"
+
+    scene()
 
 
 @rules("BR-035", "BR-127")

@@ -3,16 +3,19 @@
 from __future__ import annotations
 
 import pickle
+from dataclasses import replace
 from typing import get_args
 
 import pytest
 
+from agent.files import InstalledFile
 from tools.fleet.audit import (
     UNKNOWN,
     VERDICTS,
     Belief,
     BeliefVerdict,
     DeviceTruth,
+    FileBelief,
     Kind,
     Target,
     TruthVerdict,
@@ -117,3 +120,33 @@ def test_a_result_pickles_and_speaks() -> None:
     twice = DeviceTruth("d", "p", "idle", "success", "2.0.0", NEW, executes=2)
     (double,) = audit([twice], {"d": UNKNOWN}, TARGET).differences
     assert "2 installs of 1 package(s)" in double.sentence()
+
+
+@pytest.mark.parametrize(
+    ("has", "verdict", "kind"),
+    [
+        ("new", "updated", None),
+        ("new", "failed", Kind.FALSE_FAILURE),
+        ("new", "unfinished", Kind.STUCK),
+        ("old", "updated", Kind.FALSE_SUCCESS),
+        ("old", "failed", None),
+        ("old", "unfinished", None),
+        ("inactive", "updated", Kind.FALSE_SUCCESS),
+        ("", "updated", Kind.FALSE_SUCCESS),
+        ("", "failed", None),
+    ],
+)
+def test_a_file_is_there_by_its_digest_or_it_is_not(
+    has: str, verdict: BeliefVerdict, kind: Kind | None
+) -> None:
+    digest = "0a" * 32 if has == "old" else "0b" * 32
+    file = InstalledFile("app.cfg", "7", "", 3, digest, has != "inactive")
+    truth = replace(WAITING, files=(file,) if has else ())
+    belief = replace(UNKNOWN, files=(FileBelief("app.cfg", "0b" * 32, verdict),))
+    result = audit([truth], {"d": belief}, TARGET)
+    assert [one.kind for one in result.differences] == ([] if kind is None else [kind])
+    assert (result.agree, result.unknown) == (int(kind is None), 0)
+    if kind is Kind.FALSE_SUCCESS and has == "old":
+        sentence = result.differences[0].sentence()
+        assert "has app.cfg 7 (0a0a0a0a0a0a)" in sentence
+        assert "app.cfg (0b0b0b0b0b0b) updated" in sentence

@@ -20,6 +20,7 @@ from tools.backend.administration import Administration
 from tools.backend.callbacks.service import Callbacks
 from tools.backend.campaigns import states
 from tools.backend.campaigns.engine import CampaignEngine
+from tools.backend.campaigns.kinds import Lock
 from tools.backend.campaigns.records import Campaign, CampaignRequest
 from tools.backend.config import BackendConfig
 from tools.backend.device_logs import DeviceLogs
@@ -48,7 +49,7 @@ from tools.backend.store.runners import open_runner
 from tools.backend.store.schema import open_schema
 from tools.backend.store.writer import Writer
 from tools.backend.timing import DAY, BackendTime, Origin, date_text, timing
-from tools.fleet.audit import UNKNOWN, Belief
+from tools.fleet.audit import UNKNOWN, Belief, BeliefVerdict, FileBelief
 
 __all__ = ["Backend", "BackendConfig", "authority"]
 
@@ -56,7 +57,7 @@ DAYS = 7
 """How long a campaign made by `create_campaign` may run."""
 
 # How a campaign device's status is believed to have ended; every other status is unfinished.
-VERDICTS = {states.SUCCESS: "updated", states.FAILED: "failed"}
+VERDICTS: dict[str, BeliefVerdict] = {states.SUCCESS: "updated", states.FAILED: "failed"}
 
 
 @dataclass(frozen=True, slots=True)
@@ -439,13 +440,24 @@ class Backend(NamedFaces, Administration):
 
     def belief(self, name: str) -> Belief:
         """The same for one device."""
-        member = self.engine.book.latest(name)
+        member, files = self.engine.book.latest(name), self._files(name)
         if member is None:
-            return UNKNOWN
+            return replace(UNKNOWN, files=files)
         detail = f"{member.status}: {member.reason}"
         if member.said:
             detail += f" ({member.said})"
-        verdict = VERDICTS.get(member.status)
-        if verdict == "updated":
-            return Belief("updated", detail, self.inventory.devices[name].firmware or None)
-        return Belief("failed" if verdict == "failed" else "unfinished", detail)
+        verdict = VERDICTS.get(member.status, "unfinished")
+        firmware = self.inventory.devices[name].firmware or None
+        return Belief(verdict, detail, firmware if verdict == "updated" else None, files)
+
+    def _files(self, name: str) -> tuple[FileBelief, ...]:
+        """What it holds to be so of the files of a device: the newest campaign of each counts."""
+        found: dict[str, FileBelief] = {}
+        for campaign in sorted(self.engine.book.campaigns.values(), key=lambda one: one.number):
+            member = campaign.members.get(name)
+            if campaign.kind.lock is not Lock.FILE or member is None:
+                continue
+            if member.status != states.REJECTED:
+                verdict = VERDICTS.get(member.status, "unfinished")
+                found[campaign.package] = FileBelief(campaign.package, campaign.digest, verdict)
+        return tuple(found.values())

@@ -5,6 +5,9 @@ the backend, or from what a foreign server read, observed or executed over the w
 reduced to one verdict each, and `VERDICTS` says for every pair whether they agree. A belief that
 nobody has (`unknown`) neither agrees nor differs.
 
+Files and components are judged likewise, each for itself: one that a backend believes to be on a
+device is there, by the digest of the bytes that arrived, or it is not.
+
 Three differences need no pair: a device that began more installs than it had packages delivered,
 a device that reports success while it runs something else than the target, and a version that the
 backend believes and the device does not run.
@@ -108,6 +111,16 @@ class DeviceTruth:
 
 
 @dataclass(frozen=True, slots=True)
+class FileBelief:
+    """What the backend holds to be so of one file, or component, on a device."""
+
+    name: str
+    sha256: str
+    """Of the content that it delivers, in hex."""
+    verdict: BeliefVerdict
+
+
+@dataclass(frozen=True, slots=True)
 class Belief:
     """What the backend holds to be so, and why."""
 
@@ -115,6 +128,8 @@ class Belief:
     detail: str = ""
     version: str | None = None
     """The version it believes is running, None when it believes nothing."""
+    files: tuple[FileBelief, ...] = ()
+    """The newest of each name that it has delivered or tries to."""
 
 
 UNKNOWN = Belief("unknown")
@@ -139,6 +154,7 @@ class Difference:
             parts.append(f"outcome {truth.outcome}")
         if self.kind is Kind.DOUBLE_EXECUTE:
             parts.append(f"{truth.executes} installs of {truth.deliveries} package(s)")
+        parts += [f"has {file.name} {file.version} ({file.sha256[:12]})" for file in truth.files]
         return ", ".join(parts)
 
     @property
@@ -150,6 +166,7 @@ class Difference:
             parts.append(f"version {self.belief.version}")
         if self.belief.detail:
             parts.append(self.belief.detail)
+        parts += [f"{file.name} ({file.sha256[:12]}) {file.verdict}" for file in self.belief.files]
         return ", ".join(parts)
 
 
@@ -181,7 +198,7 @@ def audit(
         differences += [Difference(kind, truth.name, truth, belief) for kind in kinds]
         if kinds:
             differ += 1
-        elif belief is not None and belief.verdict == "unknown":
+        elif belief is not None and belief.verdict == "unknown" and not belief.files:
             unknown += 1
         else:
             agree += 1
@@ -208,4 +225,16 @@ def _kinds(truth: DeviceTruth, belief: Belief | None, target: Target) -> list[Ki
         and belief.version != truth.running_version
     ):
         kinds.append(Kind.WRONG_VERSION)
+    for file in belief.files:
+        kind = VERDICTS[_file_verdict(truth, file)][file.verdict]
+        if kind is not None and kind not in kinds:
+            kinds.append(kind)
     return kinds
+
+
+def _file_verdict(truth: DeviceTruth, file: FileBelief) -> TruthVerdict:
+    """Of a file that is not there nobody can say more than that: its attempt has failed, or it
+    still goes on."""
+    if any(one.active and one.sha256 == file.sha256 for one in truth.files):
+        return "updated"
+    return "failed" if file.verdict == "failed" else "unfinished"

@@ -13,7 +13,7 @@ from typing import Any
 import pytest
 
 from agent.device import Device
-from agent.files import files_of
+from agent.files import INSTALLED, files_of
 from agent.misbehaviour import Misbehaviour
 from agent.runtime.clock import run_virtual
 from agent.runtime.runtime import Runtime
@@ -33,6 +33,8 @@ from tools.backend.faces.base import Ending, FaceEvent, FaceKind
 from tools.backend.faces.omadm_component import nodes_of
 from tools.backend.inventory import ConfigFile
 from tools.backend.timing import DAY, HOUR
+from tools.fleet.audit import UNKNOWN, AuditResult, Kind, Target, audit
+from tools.fleet.watch import Census, Watch
 
 V2 = "/api/fota/v2"
 V3 = "/api/fota/v3"
@@ -269,6 +271,32 @@ async def test_a_success_that_the_inventory_does_not_show() -> None:
         member = only(campaign)
         assert (member.status, member.ending) == (states.FAILED, Ending.WRONG_VERSION)
         assert member.said == "result 1200, and the component is not there"
+
+
+@virtual
+async def test_the_audit_looks_for_the_files_by_their_digests() -> None:
+    async with fleet(2) as made:
+        await power_on(made)
+        campaign = await campaign_for(made)
+        await made.until(campaign)
+        target = Target("1.0.0", b"")
+
+        def judged() -> AuditResult:
+            truths = [Watch(one, target, Census(1)).truth("omadm") for one in made.devices]
+            beliefs = made.backend.beliefs()
+            files = {name: replace(UNKNOWN, files=one.files) for name, one in beliefs.items()}
+            return audit(truths, files, target)
+
+        digest = hashlib.sha256(TEXT).hexdigest()
+        for name in made.credentials:
+            [believed] = made.backend.belief(name).files
+            assert (believed.sha256, believed.verdict) == (digest, "updated")
+        assert judged() == AuditResult(2, 0, 0, ())
+        # Something on the device goes wrong, and nobody reports it.
+        [(key, _)] = made.devices[0].nvm.items(INSTALLED)
+        made.devices[0].nvm.delete(INSTALLED, key)
+        [difference] = judged().differences
+        assert (difference.kind, difference.device) == (Kind.FALSE_SUCCESS, made.devices[0].name)
 
 
 @virtual

@@ -7,6 +7,7 @@ its operator network is attached by that process and needs none of this.
 
 from __future__ import annotations
 
+import enum
 from urllib.parse import quote
 
 from agent.protocol import Trace
@@ -14,7 +15,17 @@ from agent.runtime.http import HttpClient, HttpFailed
 from agent.runtime.network import Address
 from protocols.http.messages import JSON, json_body
 
-__all__ = ["attach", "detach"]
+__all__ = ["Attachment", "attach", "detach"]
+
+
+class Attachment(enum.Enum):
+    """What became of asking to attach."""
+
+    TAKEN = enum.auto()
+    REFUSED = enum.auto()
+    """The network takes our word for nothing: the token is wrong or has expired."""
+    MISSED = enum.auto()
+    """It did not answer, or not now; to be tried again."""
 
 
 async def attach(
@@ -25,14 +36,16 @@ async def attach(
     cell: str,
     push: Address,
     trace: Trace | None,
-) -> bool:
-    """PUT the attachment. False: the network did not take it, and it is to be tried again."""
+) -> Attachment:
+    """PUT the attachment."""
     host = f"[{push[0]}]" if ":" in push[0] else push[0]
     body = json_body({"cell": cell, "push": f"{host}:{push[1]}"})
     status = await _ask(http, "PUT", base, token, device, body)
     if trace is not None:
         trace(f"< {status or 'no answer'} attach to {cell}")
-    return 200 <= status < 300
+    if status in (401, 403):
+        return Attachment.REFUSED
+    return Attachment.TAKEN if 200 <= status < 300 else Attachment.MISSED
 
 
 async def detach(http: HttpClient, base: str, token: str, device: str) -> None:

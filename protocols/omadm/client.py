@@ -33,7 +33,7 @@ from agent.update import EngineEvent, State
 from protocols.http.carrier import Carrier
 from protocols.http.urls import Origin, parse_server
 from protocols.omadm import bootstrap, package0, wsp
-from protocols.omadm.attach import attach, detach
+from protocols.omadm.attach import Attachment, attach, detach
 from protocols.omadm.errands import fetch_component, fetch_package, notify_server
 from protocols.omadm.fumo import FumoClient, Step
 from protocols.omadm.fumo_tables import Operation
@@ -94,7 +94,7 @@ class OmadmClient:
     MISBEHAVIOURS = MISBEHAVIOURS
 
     __slots__ = (
-        "_attached",
+        "_attachment",
         "_booted_up",
         "_carrier",
         "_checks",
@@ -136,8 +136,8 @@ class OmadmClient:
             device, settings, self._options, self._fumo, self._scomo, self._source()
         )
         self._wrongdoer = Wrongdoer(self._talker, self.misbehave)
-        self._attached = not self._options.operator
-        """To the operator network, or there is none."""
+        self._attachment = None if self._options.operator else Attachment.REFUSED
+        """To the operator network; None before its first word. One that is not there refuses."""
         self._booted_up = False
         self._failures = 0
         self._not_before = 0.0
@@ -171,7 +171,7 @@ class OmadmClient:
 
     def stop(self) -> None:
         """Device management knows no goodbye, but the operator network does."""
-        attached = self._attached and self._options.operator
+        attached = self._attachment is Attachment.TAKEN
         self._fall_silent()
         if attached:
             self._task = asyncio.get_running_loop().create_task(self._detach())
@@ -284,7 +284,7 @@ class OmadmClient:
             self._arm(delay)
 
     def _reason(self, step: Step) -> Reason | None:
-        if not self._attached:
+        if self._attachment in (None, Attachment.MISSED):
             return Reason.ATTACH
         notified = self._notified.notified
         if notified is not None:
@@ -316,10 +316,10 @@ class OmadmClient:
 
     # -- the operator network -------------------------------------------------------------------
 
-    async def _attach(self) -> bool:
+    async def _attach(self) -> _Had:
         options, push = self._options, self.push_address
         assert push is not None  # `read_options` sees to it
-        return await attach(
+        self._attachment = await attach(
             self._talker.http,
             options.operator,
             options.operator_token,
@@ -328,6 +328,13 @@ class OmadmClient:
             push,
             self.settings.trace,
         )
+        if self._attachment is Attachment.REFUSED:
+            # Asking again with the same token is no use, and servers can be reached without: only
+            # that no message wakes the device, until it boots with a token that is taken.
+            old = "ONLINE" if self.registered else "OFFLINE"
+            self.device.record(REACHED, old, old, "the operator network refuses operator-token")
+        taken = self._attachment is not Attachment.MISSED
+        return _Had(taken, "the operator network does not attach it")
 
     async def _detach(self) -> None:
         options = self._options
@@ -348,8 +355,7 @@ class OmadmClient:
         task = self._task
         try:
             if reason is Reason.ATTACH:
-                self._attached = await self._attach()
-                had = _Had(self._attached, "the operator network does not attach it")
+                had = await self._attach()
             else:
                 had = await self._session(reason)
         except PowerLoss:

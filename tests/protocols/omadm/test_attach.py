@@ -15,11 +15,12 @@ OPERATOR = "http://operator.test"
 
 
 class OperatorNetwork:
-    """Notes who attaches; refuses the first `busy` times."""
+    """Notes who attaches; refuses the first `busy` times with `refusal`."""
 
-    def __init__(self, world: World, busy: int = 0) -> None:
+    def __init__(self, world: World, busy: int = 0, refusal: int = 503) -> None:
         self.world = world
         self.busy = busy
+        self.refusal = refusal
         self.asked: list[tuple[float, str, str, object]] = []
 
     async def __call__(self, scope: Any, receive: Any, send: Any) -> None:
@@ -30,16 +31,16 @@ class OperatorNetwork:
         now = self.world.runtime.clock.now()
         self.asked.append((now, scope["method"], scope["path"], content))
         self.busy -= 1
-        status = 503 if self.busy >= 0 else 200
+        status = self.refusal if self.busy >= 0 else 200
         await send({"type": "http.response.start", "status": status, "headers": []})
         await send({"type": "http.response.body", "body": b"{}"})
 
 
-def attached(busy: int = 0) -> tuple[World, OperatorNetwork]:
+def attached(busy: int = 0, refusal: int = 503) -> tuple[World, OperatorNetwork]:
     networks: list[OperatorNetwork] = []
 
     async def story(world: World) -> None:
-        network = OperatorNetwork(world, busy)
+        network = OperatorNetwork(world, busy, refusal)
         networks.append(network)
         world.web.serve(OPERATOR, network)
         await world.until(lambda: world.client.registered)
@@ -64,6 +65,15 @@ def test_attach_comes_first_and_detach_last(busy: int) -> None:
     lines = [line for line in world.lines if "attach" in line or "session" in line]
     assert "< 200 attach" in lines[busy]
     assert "network token" not in repr(world.lines)
+
+
+@pytest.mark.parametrize("refusal", [401, 403])
+def test_a_refused_token_keeps_no_device_from_its_server(refusal: int) -> None:
+    """Once a boot it is tried; who was never attached does not detach."""
+    world, network = attached(9, refusal)
+    assert [method for _, method, _, _ in network.asked] == ["PUT", "PUT"]
+    assert world.server.sessions
+    assert "the operator network refuses operator-token" in str(world.events)
 
 
 def test_where_to_push_must_be_known() -> None:

@@ -10,7 +10,8 @@ virtual clock can jump straight to it.
 A :class:`Timer` is made once per purpose and re-armed for free. It stands in at most one live
 slot: arming it *later* than that slot only moves its due time, and the slot, when it comes round,
 puts the timer where it belongs. Disarming only clears the due time. So a retransmission timer,
-armed and disarmed once per exchange, costs two attribute stores and leaves nothing behind.
+armed and disarmed once per exchange, costs two attribute stores and leaves nothing behind; a slot
+in which nobody waits any more is dropped when it would be the next one.
 
 Far timers wait in slots of :data:`COARSE_TICKS` ticks, so that a hundred thousand registration
 lifetimes share few; such a slot comes round just before they are due, and they move to their tick.
@@ -88,8 +89,24 @@ class TimerWheel:
 
     @property
     def next_deadline(self) -> float | None:
-        """When :meth:`advance` has something to do next, in seconds; None: nothing is placed."""
-        return self._heap[0] / TICKS_PER_SECOND if self._heap else None
+        """When :meth:`advance` has something to do next, in seconds; None: nothing is placed.
+
+        Slots whose timers were all disarmed are let go here: nobody wakes up for them. Each timer
+        is looked at from the end of its slot and taken out, so none is looked at twice."""
+        heap, slots = self._heap, self._slots
+        while heap:
+            tick = heap[0]
+            timers = slots[tick]
+            while timers:
+                timer = timers[-1]
+                if timer._slot == tick:
+                    if timer._due:
+                        return tick / TICKS_PER_SECOND
+                    timer._slot = 0
+                timers.pop()
+            heappop(heap)
+            del slots[tick]
+        return None
 
     def advance(self, now: float) -> None:
         """Fire what is due at ``now``, tick by tick, in the order of arming within a tick."""

@@ -206,8 +206,7 @@ async def simulate(options: Options) -> Mapping[str, object]:
     def note(line: str) -> None:
         nonlocal lines
         lines += 1
-        journal.update(line.encode())
-        journal.update(b"\n")
+        journal.update(line.encode() + b"\n")
 
     async with Runtime.in_memory(seed=options.seed, journal=note) as runtime:
         month = Month(runtime, options)

@@ -19,6 +19,7 @@ from tests.tools.backend.virtual import virtual
 from tools.backend.campaigns import states
 from tools.backend.faces.base import Delivery, Ending, Position
 from tools.backend.faces.omadm_envelope import Envelope, refusal
+from tools.backend.faces.omadm_tables import Phase
 
 MESSAGES = 400
 """Of a session; the package in the smallest chunks takes more, and is not waited for."""
@@ -88,6 +89,7 @@ def small(made: DmDevice, limit: int, encoding: Encoding) -> Small:
 )
 @example(900, Encoding.XML, "md5", "pull", 0, True, True)
 @example(330, Encoding.WBXML, "md5", "push", 20, True, False)
+@example(857, Encoding.XML, "hmac", "pull", 16, False, True)
 def test_a_server_never_says_more_than_its_device_takes(
     limit: int,
     encoding: Encoding,
@@ -147,6 +149,21 @@ async def test_what_becomes_of_a_device_that_takes_next_to_nothing(
             else:
                 assert (member.status, member.ending) == (states.FAILED, Ending.REFUSED)
                 assert member.said == f"MaxMsgSize {limit}"
+
+
+@musts("DM-031")
+@virtual
+async def test_statuses_do_not_pile_up_for_a_device_that_takes_few() -> None:
+    async with fleet() as (backend, [made], _firmware):
+        device = small(made, 450, Encoding.WBXML)
+        many = tuple(Alert(str(number), 1224) for number in range(10, 2_510))
+        first = replace(device.package_1(), final=False)
+        answer = await device.post(replace(first, commands=(*first.commands, *many)))
+        assert len(answer.commands) < 10
+        answer = await device.post(Message(device.header(), many, False))
+        [refused] = answer.commands
+        assert isinstance(refused, Status) and refused.code == 413
+        assert backend.omadm.sessions.live[device.name].session.phase is Phase.OVER
 
 
 def test_the_smallest_refusal_holds_nothing_that_can_be_left_out() -> None:

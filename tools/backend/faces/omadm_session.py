@@ -45,6 +45,10 @@ from tools.backend.faces.omadm_work import DeviceJob, Request
 MAX_MESSAGES = 20_000
 """Messages of one session; a package of 64 MiB in chunks of 4 KiB takes 16,384."""
 
+MAX_LATE = 4_000
+"""Statuses that wait for a device which takes few of them at a time; a message of 64 KiB holds
+some 1,000 commands."""
+
 MAX_TYPE = 128
 """Characters of an alert's type."""
 
@@ -501,11 +505,15 @@ class DmSession:
     def _answers(self) -> list[Command]:
         """What is owed to the device, as far as it fits; the rest is left for the next message
         (`_late`). Raises NoRoom when that would never come to an end."""
-        owed = self._owed()
+        owed, late = self._owed(), len(self._late)
         count = self._envelope.fitting(numbered(owed))
         if count < min(len(owed), 1 if self._no_response else 2):
             raise NoRoom
         self._late = owed[count:]
+        if self.phase is Phase.SENDING and 0 < late <= len(self._late):
+            raise NoRoom  # each Alert by which it asks for more adds a status to what it waits for
+        if len(self._late) > MAX_LATE:
+            raise NoRoom
         if self._late and self._late[-1] == Alert("", 1222):
             self._late.pop()  # a message that goes on asks for the next one by itself
         return numbered(owed[:count])

@@ -123,7 +123,6 @@ def check_known(
     """Raise UnusableSettings when devices of `protocol` cannot do all that is `asked`."""
     strange = asked - known
     if strange:
-        cannot, can = (
-            ", ".join(sorted(one.value for one in names)) or "nothing" for names in (strange, known)
-        )
-        raise UnusableSettings(f"{protocol} devices cannot do {cannot}; they can do {can}")
+        cannot, can = (", ".join(sorted(one.value for one in names)) for names in (strange, known))
+        instead = f"they can do {can}" if can else "they always behave"
+        raise UnusableSettings(f"{protocol} devices cannot do {cannot}; {instead}")

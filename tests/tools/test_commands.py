@@ -264,7 +264,7 @@ def test_a_driver_says_what_its_devices_speak(
 
 def test_a_demo_of_lwm2m_alone_does_not_pass_over_misbehaviour(tmp_path: Path) -> None:
     options = replace(demo_options(tmp_path), misbehave=((Misbehaviour.LATE_REPORT, 1.0),))
-    wrong = "misbehave: lwm2m devices cannot do late-report; they can do nothing"
+    wrong = "misbehave: lwm2m devices cannot do late-report; they always behave"
     with pytest.raises(SpecError, match=wrong):
         demo.demo(options)
 

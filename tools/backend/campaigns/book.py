@@ -386,12 +386,12 @@ class CampaignBook:
         if (device.make, device.model) != (campaign.make, campaign.model):
             return kind.wording.wrong_make
         if (
-            kind.checks_version
+            kind.wrong_version
             and campaign.version_from
             and device.firmware
             and not same_version(device.firmware, campaign.version_from)
         ):
-            return kind.wording.wrong_version
+            return kind.wrong_version
         # Licences of a campaign that assigns them by itself are looked at all together.
         return "" if campaign.auto_assign else self.barred(device)
 

@@ -50,7 +50,6 @@ class Wording(Protocol):
     not_found: str
     already: str
     wrong_make: str
-    wrong_version: str
     not_eligible: str
     not_active: str
     no_licences: str
@@ -89,7 +88,6 @@ class WordingV3:
         "upgrade is scheduled."
     )
     wrong_make = "Device make or model does not meet the prerequisite of the firmware."
-    wrong_version = "Current firmware version does not meet the prerequisite of the firmware."
     not_eligible = "Device is not eligible for this upgrade."
     not_active = "Device is not active or not connected."
     no_licences = "Not enough licenses are available for the devices of the campaign."
@@ -133,7 +131,6 @@ class WordingV2:
     not_found = "Device not found."
     already = WordingV3.already
     wrong_make = "Device make or model does not meet the prerequisite."
-    wrong_version = "Current software version does not meet the prerequisite."
     not_eligible = "Device is not eligible, it is not FOTA capable over HTTP."
     not_active = WordingV3.not_active
     no_licences = WordingV3.no_licences
@@ -178,7 +175,6 @@ class WordingV1(WordingV2):
 
     not_found = "Device not found."
     wrong_make = WordingV3.wrong_make
-    wrong_version = WordingV3.wrong_version
     not_eligible = "Device is not eligible for service."
     no_package = V1_FAILED
 
@@ -213,16 +209,17 @@ class CampaignKind:
     """Devices come by themselves and install by themselves; nothing can be sent to them."""
     wording: Wording
     reasons: Mapping[Ending, str]
-    checks_version: bool
-    """Whether a device with another version than `versionFrom` is rejected."""
     plan: str
     """How its devices are tried, unless the account says otherwise: a name of `plans.PLANS`."""
+    wrong_version: str = ""
+    """Why a device is rejected that runs another version than `versionFrom`. Empty: it is not, and
+    refuses the package itself if it must; the public tables of v1 and v3 name no such cause."""
 
     def __repr__(self) -> str:
         return f"<CampaignKind {self.name}>"
 
 
-def _v2(name: str, lock: Lock, *, checks_version: bool) -> CampaignKind:
+def _v2(name: str, lock: Lock, wrong_version: str = "") -> CampaignKind:
     return CampaignKind(
         name=name,
         version=2,
@@ -236,8 +233,8 @@ def _v2(name: str, lock: Lock, *, checks_version: bool) -> CampaignKind:
         device_driven=True,
         wording=WordingV2(),
         reasons={ending: reasons.v2 for ending, reasons in REASONS.items()},
-        checks_version=checks_version,
         plan="pull",
+        wrong_version=wrong_version,
     )
 
 
@@ -254,7 +251,6 @@ FIRMWARE_V1 = CampaignKind(
     device_driven=False,
     wording=WordingV1(),
     reasons={ending: reasons.v1 for ending, reasons in REASONS.items()},
-    checks_version=False,
     plan="network_aware",
 )
 FIRMWARE_V1_LWM2M = replace(
@@ -273,12 +269,13 @@ FIRMWARE_V3 = CampaignKind(
     device_driven=False,
     wording=WordingV3(),
     reasons={ending: reasons.v3 for ending, reasons in REASONS.items()},
-    checks_version=False,
     plan="windows",
 )
-SOFTWARE_V2 = _v2("v2 software", Lock.FIRMWARE, checks_version=True)
+SOFTWARE_V2 = _v2(
+    "v2 software", Lock.FIRMWARE, "Current software version does not meet the prerequisite."
+)
 # A configuration file has no prerequisite version [documented].
-FILE_V2 = _v2("v2 file", Lock.FILE, checks_version=False)
+FILE_V2 = _v2("v2 file", Lock.FILE)
 # The same over OMA-DM, where the server begins.
 FILE_V2_OMADM = replace(
     FILE_V2,

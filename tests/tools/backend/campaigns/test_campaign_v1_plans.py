@@ -13,7 +13,7 @@ from tests.tools.backend.test_campaigns import FakeFace, engine, request, turn
 from tests.tools.backend.virtual import virtual
 from tools.backend.backend import Backend
 from tools.backend.campaigns import states
-from tools.backend.campaigns.kinds import FIRMWARE_V1, FIRMWARE_V1_LWM2M
+from tools.backend.campaigns.kinds import FIRMWARE_V1, FIRMWARE_V1_LWM2M, FIRMWARE_V3
 from tools.backend.campaigns.publication import published
 from tools.backend.campaigns.records import CampaignRequest, Member
 from tools.backend.faces.base import Ending, FaceEvent, FaceKind, Position
@@ -321,3 +321,22 @@ async def test_changes_of_several_days_are_published_one_by_one() -> None:
         assert (member.status, shown()) == (states.SUCCESS, states.FAILED)
         await turn(backend, DAY)
         assert shown() == states.SUCCESS
+
+
+# -- what a device runs ---
+
+
+@rules("BR-170")
+@pytest.mark.parametrize("version", [1, 3])
+@virtual
+async def test_a_device_of_another_version_is_taken_by_v1_and_v3(version: int) -> None:
+    async with engine(timing="documented") as (backend, _face, _firmware, [name, *_rest]):
+        await backend.add_package(b"x" * 100, name="step", version="2.0.0", version_from="1.0.0")
+        await backend.load_devices([{"name": name, "firmware": "0.9.0"}])
+        asked = upgrade(backend, [name], package="step", version_from="1.0.0")
+        campaign = await backend.engine.create(
+            asked if version == 1 else replace(asked, kind=FIRMWARE_V3)
+        )
+        await turn(backend)
+        assert campaign.kind.version == version
+        assert campaign.members[name].status in (states.ACCEPTED, states.PENDING)

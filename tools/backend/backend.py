@@ -24,7 +24,7 @@ from tools.backend.campaigns.kinds import Lock
 from tools.backend.campaigns.records import Campaign, CampaignRequest
 from tools.backend.config import BackendConfig
 from tools.backend.device_logs import DeviceLogs
-from tools.backend.errors import StoreError
+from tools.backend.errors import StoreError, StoreUnavailable
 from tools.backend.faces.base import Delivery, DeviceFace, FaceBelief, FaceContext, Introduction
 from tools.backend.faces.known import known_protocols
 from tools.backend.firmware_sync import FirmwareSync
@@ -162,6 +162,8 @@ class Backend(NamedFaces, Administration):
         )
         try:
             loaded = await writer.open(self._load)
+        except StoreUnavailable:
+            raise
         except StoreError as error:
             raise StoreError(f"cannot use {self._database}: {error}") from error
         self.time.resume(loaded.last_committed, loaded.origin)

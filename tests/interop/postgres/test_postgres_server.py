@@ -77,7 +77,7 @@ async def test_nobody_there_is_a_clear_error(new_database: NewDatabase) -> None:
         with pytest.raises(StoreUnavailable, match="127.0.0.1:1/postgres cannot be reached"):
             async with writing(url):
                 pass
-        with pytest.raises(StoreError, match="cannot use .* cannot be reached"):
+        with pytest.raises(StoreError, match="postgresql.* cannot be reached"):
             await Backend(runtime, BackendConfig(db=url)).start()
 
 

@@ -20,6 +20,7 @@ from agent.credentials import Credential
 from firmware_images.keys import KeyType
 from firmware_images.mcuboot import Version, build_image
 from tools.backend.errors import StoreError
+from tools.backend.faces.known import known_faces
 from tools.backend.inventory import EVENT_BILLED, MONTHLY_BILLED, Account
 from tools.backend.store import rows as store
 from tools.fleet.factory import derived_key, payload
@@ -218,11 +219,27 @@ def _told(backend: Backend, folder: Path, ready_file: Path | None) -> Iterator[s
             "example: to log in, POST /api/ts/v1/oauth2/token with an account and its secret; "
             f"or fotilla admin --ready-file {ready_file} accounts list"
         )
-    group, first = GROUPS[0], str(FIRST_IMEI)
-    digits = len(str(group.count))
-    pattern = f"{group.scheme}:{first[:-digits]}{{index:0{digits}d}}"
+    yield "example: to play the devices, one command for those of each protocol:"
+    for group in GROUPS:
+        yield f"example:   {_run(backend, group, folder, ready_file)}"
     yield (
-        f"example: to play devices, fotilla run --server {backend.url('lwm2m')} "
-        f"--devices {group.count} --names '{pattern}' --image {folder / group.firmware}.bin "
-        f"--key {folder / PUBLIC_KEY}"
+        "example: they wait for campaigns, which an account makes as docs/backend.md shows; "
+        f"{LICENSED} of the devices of {SECOND} have the licence that they need"
     )
+
+
+def _run(backend: Backend, group: Group, folder: Path, ready_file: Path | None) -> str:
+    """The command that plays the devices of a group."""
+    face = next(name for name, one in known_faces().items() if one.protocol == group.protocol)
+    words = [f"fotilla run --protocol {face} --server {backend.url(face)} --devices {group.count}"]
+    if group.protocol == "LWM2M":
+        first, digits = str(FIRST_IMEI), len(str(group.count))
+        words.append(f"--names '{group.scheme}:{first[:-digits]}{{index:0{digits}d}}'")
+    else:
+        known = credentials_file(folder, group)
+        words.append(f"--names {known} --credentials {known}")
+    if ready_file is not None and group.protocol == "OMADM":
+        # Only these must be woken; the others come by themselves.
+        words.append(f"--operator {ready_file} --account {SECOND}")
+    words.append(f"--image {folder / group.firmware}.bin --key {folder / PUBLIC_KEY}")
+    return " ".join(words)

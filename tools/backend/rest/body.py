@@ -31,10 +31,13 @@ async def read_body(request: Request, limit: int = MAX_JSON) -> bytes:
 
 
 def _refusal(error: ValidationError) -> RequestRefused:
-    first = error.errors(include_url=False, include_context=False, include_input=False)[0]
+    first = error.errors(include_url=False, include_input=False)[0]
     where = ".".join(str(part) for part in first["loc"])
-    # pydantic's own text names a class of ours.
-    problem = "Input should be an object" if first["type"] == "model_type" else first["msg"]
+    problem = first["msg"]
+    if first["type"] == "model_type":
+        problem = "Input should be an object"  # pydantic's own text names a class of ours
+    elif first["type"] == "too_long":
+        problem = f"More than {first['ctx']['max_length']} items"  # its own speaks of validation
     if not where:
         return Refusal.INVALID_BODY(problem=problem)
     return Refusal.INVALID_FIELD(field=where, problem=problem)

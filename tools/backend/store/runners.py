@@ -99,10 +99,20 @@ def _engine(path: str, durable: str, connect_args: dict[str, Any]) -> Engine:
             raise StoreError(f"cannot open the database {path}: {error.strerror}") from error
     engine = create_engine(f"sqlite:///{path}", poolclass=StaticPool, connect_args=connect_args)
 
+    lock = None if path == MEMORY else FileLock(path)
+
     def connected(connection: Any, _record: Any) -> None:
         # SQLAlchemy begins and ends the transactions; the driver would leave DDL out of them.
         connection.isolation_level = None
-        cursor = connection.cursor()
+        try:
+            prepare(connection.cursor())
+        except sqlite3.Error as error:
+            # SQLAlchemy does not take the connection, and never closes it.
+            if lock is not None:
+                lock.release()
+            raise StoreError(str(error)) from None
+
+    def prepare(cursor: sqlite3.Cursor) -> None:
         # WAL with NORMAL survives kill -9 at any point; only a power cut may lose the last commits.
         cursor.execute("PRAGMA journal_mode=WAL")
         cursor.execute(f"PRAGMA synchronous={'FULL' if durable == 'full' else 'NORMAL'}")
@@ -120,8 +130,7 @@ def _engine(path: str, durable: str, connect_args: dict[str, Any]) -> Engine:
 
     event.listen(engine, "connect", connected)
     event.listen(engine, "begin", begin)
-    if path != MEMORY:
-        lock = FileLock(path)
+    if lock is not None:
         event.listen(engine, "do_connect", lambda *_arguments: lock.acquire())
         event.listen(engine, "close", lambda *_arguments: lock.release())
     return engine

@@ -55,6 +55,12 @@ async def test_it_is_whole_and_put_in_once(tmp_path: Path) -> None:
                 verify_image(as_source(image), trusted, 1 << 20)
             secrets = [account.secret for account in inventory.accounts.values()]
             assert not [line for line in told for secret in secrets if secret in line]
+            runs = [line for line in told if "fotilla run" in line]
+            assert [line.split("--protocol ")[1].split()[0] for line in runs] == [
+                "lwm2m",
+                "http",
+                "omadm",
+            ]
             # What stands in the files lets devices in.
             group = GROUPS[1]
             path = credentials_file(folder, group)
@@ -114,7 +120,7 @@ async def test_the_command_serves_it_and_says_how_to_log_in(tmp_path: Path) -> N
     said = (tmp_path / "stderr").read_text()
     assert "200 devices" in said
     assert "fotilla admin --ready-file" in said
-    assert "fotilla run --server coap://127.0.0.1:" in said
+    assert "fotilla run --protocol lwm2m --server coap://127.0.0.1:" in said
     assert content["admin"]["token"] not in said
     assert not [one for one in content["accounts"] if one["secret"] in said]
     assert "Traceback" not in said

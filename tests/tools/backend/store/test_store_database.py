@@ -241,3 +241,17 @@ def test_the_command_line(
     shown = capsys.readouterr()
     assert said in shown.err
     assert "hidden" not in shown.err + shown.out
+
+
+@pytest.mark.parametrize("runner", [SyncRunner, ThreadRunner])
+async def test_a_file_that_is_no_database_is_left_alone(
+    tmp_path: Path, runner: type[SyncRunner] | type[ThreadRunner]
+) -> None:
+    path = tmp_path / "app.bin"
+    path.write_bytes(b"something else" * 100)
+    opened = runner(str(path))
+    with pytest.raises(StoreError, match="file is not a database"):
+        await opened.run(lambda connection: None)
+    await opened.close()
+    assert path.read_bytes() == b"something else" * 100
+    assert [one.name for one in tmp_path.iterdir()] == ["app.bin"]

@@ -1,8 +1,10 @@
-"""Many rows for one statement, on SQLite straight to its driver.
+"""Many rows for one statement, as directly to the driver as it can be.
 
 SQLAlchemy compiles a statement once, but builds a context, a result and a dictionary of parameters
-for every call and for every row. Where a device's check-in is one row, that costs more than SQLite
-itself does. So the text that SQLAlchemy compiled is kept here, with the order of its parameters.
+for every call and for every row. Where a device's check-in is one row, that costs more than the
+database itself does. So the text that SQLAlchemy compiled is kept here, with the order of its
+parameters. SQLite's driver is called with it; asyncpg can only be called through SQLAlchemy, which
+then has nothing left to do for each row.
 """
 
 from __future__ import annotations
@@ -49,28 +51,30 @@ class _Prepared:
         return processed
 
 
-_known: dict[tuple[Executable, tuple[str, ...]], _Prepared | None] = {}
+_known: dict[tuple[str, Executable, tuple[str, ...]], _Prepared | None] = {}
 
 
 def execute_rows(connection: Connection, statement: Executable, rows: Sequence[Row]) -> None:
     """Execute `statement`, which returns nothing, once for each row; all rows have the columns of
     the first one. Raises what the driver raises, or SQLAlchemy's DBAPIError around it."""
-    if connection.dialect.name == "sqlite":
-        key = (statement, tuple(rows[0]))
-        try:
-            prepared = _known[key]
-        except KeyError:
-            if len(_known) >= MOST_PREPARED:
-                _known.clear()
-            prepared = _known[key] = _prepare(connection.dialect, statement, key[1])
-        if prepared is not None:
-            driver = cast(Any, connection.connection.driver_connection)
-            if len(rows) == 1:
-                driver.execute(prepared.text, prepared.values(rows[0]))
-            else:
-                driver.executemany(prepared.text, map(prepared.values, rows))
-            return
-    connection.execute(statement, rows)
+    dialect = connection.dialect
+    key = (dialect.name, statement, tuple(rows[0]))
+    try:
+        prepared = _known[key]
+    except KeyError:
+        if len(_known) >= MOST_PREPARED:
+            _known.clear()
+        prepared = _known[key] = _prepare(dialect, statement, key[2])
+    if prepared is None:
+        connection.execute(statement, rows)
+    elif dialect.name == "sqlite":
+        driver = cast(Any, connection.connection.driver_connection)
+        if len(rows) == 1:
+            driver.execute(prepared.text, prepared.values(rows[0]))
+        else:
+            driver.executemany(prepared.text, map(prepared.values, rows))
+    else:
+        connection.exec_driver_sql(prepared.text, [tuple(prepared.values(row)) for row in rows])
 
 
 def _prepare(dialect: Dialect, statement: Executable, columns: tuple[str, ...]) -> _Prepared | None:

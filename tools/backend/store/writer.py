@@ -74,19 +74,30 @@ class _Change:
 
 
 def _run_batch(connection: Connection, batch: Sequence[_Change]) -> None:
-    """Run a batch in order, neighbours with one statement as one executemany."""
-    index = 0
-    while index < len(batch):
-        change = batch[index]
-        if change.statement is None:
+    """Run a batch; rows of one statement go together as one executemany.
+
+    A statement may pass those of other tables, as no table refers to another one, but none of its
+    own table, and no function: so every row is written in the order in which it was handed in."""
+    waiting: dict[Executable, list[Mapping[str, Any]]] = {}
+    tables: dict[Any, Executable] = {}
+
+    def flush() -> None:
+        for statement, rows in waiting.items():
+            execute_rows(connection, statement, rows)
+        waiting.clear()
+        tables.clear()
+
+    for change in batch:
+        statement, table = change.statement, getattr(change.statement, "table", None)
+        if statement is None or table is None:
+            flush()
             change.run(connection)
-            index += 1
             continue
-        rows: list[Mapping[str, Any]] = []
-        while index < len(batch) and batch[index].statement is change.statement:
-            rows.append(batch[index].row or {})
-            index += 1
-        execute_rows(connection, change.statement, rows)
+        if tables.setdefault(table, statement) is not statement:
+            flush()
+            tables[table] = statement
+        waiting.setdefault(statement, []).append(change.row or {})
+    flush()
 
 
 class Writer:

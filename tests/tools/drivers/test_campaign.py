@@ -225,7 +225,10 @@ async def test_what_is_left_is_told(stub: HawkbitStub) -> None:
 
 
 class NeverCleansUp(HawkbitDriver):
+    begun = False
+
     async def cleanup(self) -> None:
+        self.begun = True
         await asyncio.Event().wait()
 
 
@@ -239,9 +242,10 @@ async def test_a_second_ctrl_c_says_what_to_look_for(stub: HawkbitStub) -> None:
     run = Run(stub, NeverCleansUp)
     task = asyncio.ensure_future(run(spec_for(stub)))
     run.stop.set()
-    while not task.done() and not task.cancelling():
+    assert isinstance(run.driver, NeverCleansUp)
+    while not run.driver.begun:
         await asyncio.sleep(0.01)
-        task.cancel()
+    task.cancel()
     with pytest.raises(asyncio.CancelledError):
         await task
     assert run.said[-1].endswith("what is left has 77 in its name")

@@ -1,10 +1,9 @@
 """Downloads over HTTP: received once, resumed after every cut, checked, and handed on as they come.
 
-A download is a story of an `HttpPoller`. `Download` brings a resource into the update engine,
-`check` verifies one and keeps nothing, `measure` tells its size and digest, `fetch` keeps a small
-one in memory. All of them go on at the byte where a connection broke (`ranges.py` decides what an
-answer means), wait as `Retry-After` or a jittered back-off says, and give up after some tries in a
-row that brought not one byte.
+A download is a story of an `HttpPoller`. `Transfer` carries one resource, wherever its bytes go: it
+goes on at the byte where a connection broke (`ranges.py` decides what an answer means), waits as
+`Retry-After` or a jittered back-off says, and gives up after some tries in a row that brought not
+one byte. `Download` brings a resource into the update engine; what goes elsewhere is in `fetch.py`.
 
 After a reboot `Download` goes on at the engine's offset; the running hashes are brought up to date
 from the flash, because they lived in RAM. A package that is unpacked on the way cannot do that, for
@@ -37,14 +36,12 @@ if TYPE_CHECKING:
 
 __all__ = [
     "DEFAULT_DOWNLOAD",
-    "Content",
     "Download",
     "DownloadFailed",
     "DownloadTuning",
     "Resource",
-    "check",
-    "fetch",
-    "measure",
+    "Sink",
+    "Transfer",
     "resume_key",
 ]
 
@@ -108,7 +105,7 @@ class _Ended(Exception):
     """Whoever takes the bytes wants no more and has said why already."""
 
 
-class _Sink(Protocol):
+class Sink(Protocol):
     """Where the bytes of a resource go. May raise DownloadFailed, _Ended, PowerLoss."""
 
     def restart(self, etag: str, size: int | None) -> None:
@@ -128,7 +125,7 @@ def resume_key(url: str) -> str:
     return url if len(url.encode()) <= URI_LIMIT else url.partition("?")[0]
 
 
-class _Transfer:
+class Transfer:
     """Receives one resource to its end, over as many connections as it takes."""
 
     __slots__ = (
@@ -151,7 +148,7 @@ class _Transfer:
         self,
         poller: Carries,
         resource: Resource,
-        sink: _Sink,
+        sink: Sink,
         tuning: DownloadTuning,
         progress: Callable[[int, int | None], None] | None = None,
     ) -> None:
@@ -389,7 +386,7 @@ class Download:
         self._make: Callable[[], Unpacker] | None = unpacker if callable(unpacker) else None
         self._unpacker: Unpacker | None = unpacker() if callable(unpacker) else unpacker
         self._used = False
-        self._transfer: _Transfer | None = None
+        self._transfer: Transfer | None = None
         self.attempt = -1
 
     @property
@@ -409,7 +406,7 @@ class Download:
         somebody else took the engine over. Raises CancelledError and PowerLoss, nothing else."""
         engine = self._engine
         try:
-            transfer = self._transfer = _Transfer(
+            transfer = self._transfer = Transfer(
                 self._poller, self._resource, self, self._tuning, self._on_progress
             )
             if not self._resume(transfer):
@@ -433,7 +430,7 @@ class Download:
             await self._poller.device.runtime.clock.sleep(0.1)
         return engine.state is State.DOWNLOADED
 
-    # -- _Sink ----------------------------------------------------------------------------------
+    # -- Sink ----------------------------------------------------------------------------------
 
     def restart(self, etag: str, size: int | None) -> None:
         self._check_mine()
@@ -467,7 +464,7 @@ class Download:
 
     # -- internals ------------------------------------------------------------------------------
 
-    def _resume(self, transfer: _Transfer) -> bool:
+    def _resume(self, transfer: Transfer) -> bool:
         engine, resource = self._engine, self._resource
         if self._unpacker is not None or not engine.resumable or engine.uri != self._key:
             return False
@@ -505,105 +502,3 @@ def _stored_tag(etag: str) -> bytes:
     """A tag that the record cannot hold whole is none: half a tag would match another resource."""
     tag = etag.encode("latin-1", "replace")
     return tag if len(tag) <= 255 else b""
-
-
-class _Nowhere:
-    """Keeps nothing, of a resource that there would be room for."""
-
-    def __init__(self, room: int | None) -> None:
-        self.room = room
-
-    def restart(self, etag: str, size: int | None) -> None:
-        self.described(etag, size)
-
-    def described(self, etag: str, size: int | None) -> None:
-        if self.room is not None and size is not None and size > self.room:
-            raise DownloadFailed(Outcome.NO_SPACE, f"{size} bytes, room for {self.room}")
-
-    def take(self, data: bytes) -> None: ...
-
-
-class _Memory:
-    """Keeps all of it, up to a limit."""
-
-    def __init__(self, limit: int) -> None:
-        self.limit = limit
-        self.body = bytearray()
-
-    def restart(self, etag: str, size: int | None) -> None:
-        self.body.clear()
-        self.described(etag, size)
-
-    def described(self, etag: str, size: int | None) -> None:
-        if size is not None and size > self.limit:
-            raise DownloadFailed(Outcome.OUT_OF_MEMORY, f"{size} bytes, room for {self.limit}")
-
-    def take(self, data: bytes) -> None:
-        self.body += data
-        if len(self.body) > self.limit:
-            raise DownloadFailed(Outcome.OUT_OF_MEMORY, f"more than {self.limit} bytes")
-
-
-class _Measured(_Nowhere):
-    """Keeps nothing but the measure of what comes."""
-
-    def __init__(self, room: int | None) -> None:
-        super().__init__(room)
-        self.size = 0
-        self.sha256 = hashlib.sha256()
-
-    def restart(self, etag: str, size: int | None) -> None:
-        self.size, self.sha256 = 0, hashlib.sha256()
-        super().restart(etag, size)
-
-    def take(self, data: bytes) -> None:
-        self.size += len(data)
-        self.sha256.update(data)
-
-
-@dataclass(frozen=True, slots=True)
-class Content:
-    """What a resource was."""
-
-    size: int
-    """Bytes that arrived."""
-    sha256: str
-    """Of these, in hex."""
-
-
-async def measure(
-    poller: Carries,
-    resource: Resource,
-    *,
-    tuning: DownloadTuning = DEFAULT_DOWNLOAD,
-    room: int | None = None,
-) -> Content:
-    """As `check`, for a resource whose digest nobody has announced. Raises DownloadFailed."""
-    sink = _Measured(room)
-    await _Transfer(poller, resource, sink, tuning).run()
-    return Content(sink.size, sink.sha256.hexdigest())
-
-
-async def check(
-    poller: Carries,
-    resource: Resource,
-    *,
-    tuning: DownloadTuning = DEFAULT_DOWNLOAD,
-    room: int | None = None,
-) -> None:
-    """Download a resource, compare it with what was announced, keep nothing; NO_SPACE for one that
-    says it has more than `room` bytes. Raises DownloadFailed."""
-    await _Transfer(poller, resource, _Nowhere(room), tuning).run()
-
-
-async def fetch(
-    poller: Carries,
-    resource: Resource,
-    limit: int,
-    *,
-    tuning: DownloadTuning = DEFAULT_DOWNLOAD,
-) -> bytes:
-    """Download a resource of at most `limit` bytes into memory. Raises DownloadFailed."""
-    sink = _Memory(limit)
-    await _Transfer(poller, resource, sink, tuning).run()
-    return bytes(sink.body)

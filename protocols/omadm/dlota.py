@@ -21,15 +21,13 @@ from agent.runtime.http import HttpClient, HttpFailed, HttpLink
 from agent.update import State
 from protocols.http.carrier import Carries
 from protocols.http.download import (
-    Content,
     Download,
     DownloadFailed,
     DownloadTuning,
     Resource,
-    fetch,
-    measure,
     resume_key,
 )
+from protocols.http.fetch import Content, fetch, measure
 from protocols.http.messages import retry_after
 from protocols.http.urls import BadUrl, locate
 from protocols.omadm.descriptor import (

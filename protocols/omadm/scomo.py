@@ -30,7 +30,7 @@ from agent.files import InstalledFile, key_of
 from agent.misbehaviour import Misbehaviour
 from agent.nvm import NvmFull
 from agent.outcome import Outcome
-from protocols.http.download import Content
+from protocols.http.fetch import Content
 from protocols.omadm.fumo_tables import Trouble
 from protocols.omadm.model import Alert, Item, Meta
 from protocols.omadm.order import MAX_CORRELATOR, MAX_URL

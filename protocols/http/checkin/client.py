@@ -49,7 +49,8 @@ from protocols.http.checkin.wire import (
     status_body,
     status_path,
 )
-from protocols.http.download import Download, DownloadFailed, Resource, check
+from protocols.http.download import Download, DownloadFailed, Resource
+from protocols.http.fetch import check
 from protocols.http.messages import Refused
 from protocols.http.poller import HttpPoller
 from protocols.http.urls import BadUrl, locate

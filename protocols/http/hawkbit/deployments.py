@@ -14,7 +14,8 @@ from typing import TYPE_CHECKING
 from agent.misbehaviour import Misbehaviour
 from agent.runtime.http import HttpFailed
 from agent.update import Outcome, State
-from protocols.http.download import Download, DownloadFailed, check, resume_key
+from protocols.http.download import Download, DownloadFailed, resume_key
+from protocols.http.fetch import check
 from protocols.http.hawkbit.artifacts import HEAD_SIZE, chosen, unpacker_of
 from protocols.http.hawkbit.memory import ActionRecord
 from protocols.http.hawkbit.options import Soft

@@ -20,9 +20,8 @@ from protocols.http.download import (
     DownloadFailed,
     DownloadTuning,
     Resource,
-    check,
-    fetch,
 )
+from protocols.http.fetch import check, fetch
 from tests.agent.parts import image, new_image
 from tests.protocols.http.http_world import (
     ORIGIN,
